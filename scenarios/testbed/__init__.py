@@ -1,0 +1,1 @@
+"""Where peers run: providers behind one interface, and the `fab testbed.*` commands."""
