@@ -1,0 +1,83 @@
+"""What a peer stores: values with a version and a life, and what it published itself."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgpack
+
+from kademlia.ids import digest
+
+#: What the stock implementation accepts as a value.
+Value = bytes | str | int | float | bool
+VALUE_TYPES = (bytes, str, int, float, bool)
+
+
+def encode_value(value: Value) -> bytes:
+    """Return the value as the msgpack bytes that travel and are stored (so 1, 1.0, True and "1" stay apart)."""
+    return bytes(msgpack.packb(value))
+
+
+def decode_value(blob: bytes) -> Value:
+    """Undo `encode_value`."""
+    value: Value = msgpack.unpackb(blob)
+    return value
+
+
+def content_of(value: Value) -> bytes:
+    """Return the value as the bytes an HTTP client sees: bytes as they are, anything else as its text."""
+    if isinstance(value, bytes):
+        return value
+    return str(value).encode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One key-value pair held for the network.  Times are wall-clock seconds since the epoch.
+
+    A peer's clock is trusted for its own records only: what travels is the life that is left, not a date.
+    """
+
+    key: bytes
+    value: Value
+    #: microseconds since the epoch when it was published; orders two publications of one key.
+    #: 0: came from a plain (stock) peer, which has no versions
+    version: int
+    #: when this holder forgets it (paper, section 2.3: 24 h after the publisher last published)
+    expires_at: float
+    #: when a STORE for it last arrived (paper, section 2.5: not replicated within the hour after that)
+    received_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of the encoded value: what counts for quotas."""
+        return len(encode_value(self.value))
+
+    @property
+    def order(self) -> tuple[int, bytes]:
+        """Sort key of publications of one key: the later version wins, equal versions by the value's digest."""
+        return self.version, hashlib.sha1(encode_value(self.value), usedforsecurity=False).digest()
+
+    def as_json(self, now: float) -> dict[str, object]:
+        """Return the row of `GET /storage` for this record; `now` is wall-clock seconds."""
+        content = content_of(self.value)
+        return {
+            "key": self.key.hex(),
+            "version": self.version,
+            "age": round(max(0.0, now - self.received_at), 3),
+            "expires_in": round(self.expires_at - now, 3),
+            "size": len(content),
+            "value_sha1": digest(content).hex(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A pair of which this peer is the original publisher, to be republished (paper, section 2.3)."""
+
+    key: bytes
+    value: Value
+    version: int
+    #: wall-clock seconds when it was last published
+    published_at: float
