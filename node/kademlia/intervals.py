@@ -27,7 +27,9 @@ class Intervals:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"interval {field.name!r} must be a positive number of seconds, not {value!r}")
+                raise ConfigurationError(
+                    f"interval {field.name!r} must be a positive number of seconds, not {value!r}"
+                )
 
     def with_overrides(self, overrides: dict[str, float]) -> Intervals:
         """Return a copy with some periods replaced; raises `ConfigurationError` on an unknown or bad one."""
