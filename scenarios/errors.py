@@ -26,3 +26,11 @@ class TestbedBusy(TestbedError):
 
 class MissingCapability(ScenariosError):
     """The scenario needs a fault that this provider cannot make."""
+
+
+class HistoryError(ScenariosError):
+    """A stored history cannot be read."""
+
+
+class PhaseFailed(ScenariosError):
+    """A phase of a run could not do its work; the run's evidence is kept and its verdict is unknown."""

@@ -1,0 +1,1 @@
+"""Runs a scenario: preflight, preload, workload under faults, heal, settle, checks, report."""
