@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     import random
@@ -33,6 +33,6 @@ def to_bytes(number: int) -> bytes:
     return number.to_bytes(ID_BYTES, "big")
 
 
-def is_id(value: object) -> bool:
+def is_id(value: object) -> TypeGuard[bytes]:
     """Tell whether a value received from outside is a 20-byte identifier."""
     return type(value) is bytes and len(value) == ID_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import msgpack
 
@@ -12,6 +13,11 @@ from kademlia.ids import digest
 #: What the stock implementation accepts as a value.
 Value = bytes | str | int | float | bool
 VALUE_TYPES = (bytes, str, int, float, bool)
+
+
+def is_value(value: object) -> TypeGuard[Value]:
+    """Tell whether something received from outside can be stored."""
+    return type(value) in VALUE_TYPES
 
 
 def encode_value(value: Value) -> bytes:

@@ -147,7 +147,7 @@ class SQLiteStorage:
             self._db.close()
 
     def reopen(self) -> None:
-        """Open the file again after `close`, as the process that daemonises must: SQLite forbids crossing a fork."""
+        """Open the file again after `close`, as a process that forks must: SQLite forbids crossing a fork."""
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:

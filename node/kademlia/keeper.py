@@ -1,0 +1,77 @@
+"""Which record may replace which: the rules of holding a pair, apart from where it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kademlia.records import Record, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kademlia.storage import Storage
+
+MICROSECONDS = 1_000_000
+
+
+class Keeper:
+    """Holds records for the network.
+
+    Versioned records are ordered by `Record.order`; an older one never replaces a newer one, whatever repeats it.
+    A plain record (from a stock peer, without a version) replaces what is held, as the stock peer expects.
+    `expire` is the life in seconds of a fresh publication; `wall` is the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(self, storage: Storage, expire: float, wall: Callable[[], float]) -> None:
+        self.storage = storage
+        self.expire = expire
+        self.wall = wall
+
+    def get(self, key: bytes) -> Record | None:
+        """Return the live record of a key; an expired one does not exist, deleted or not."""
+        record = self.storage.get(key)
+        return record if record is not None and record.expires_at > self.wall() else None
+
+    def next_version(self, key: bytes) -> int:
+        """Return a version for a new publication of a key, above any that this peer knows."""
+        held = self.storage.get(key)
+        now = int(self.wall() * MICROSECONDS)
+        return now if held is None else max(now, held.version + 1)
+
+    def accept(self, key: bytes, value: Value, version: int, life: float) -> Record:
+        """Take in a versioned pair with `life` seconds left; return what is held then: this, or a newer one.
+
+        The life left travels with the pair, so passing it on between holders never makes it longer than its
+        publisher gave it (paper, section 2.3).  Raises `QuotaExceeded` and changes nothing when the store is full.
+        """
+        now = self.wall()
+        offered = Record(key, value, version, now + min(life, self.expire), now)
+        held = self.get(key)
+        if held is not None:
+            if held.order > offered.order:
+                return held
+            if held.order == offered.order:
+                offered = replace(offered, expires_at=max(held.expires_at, offered.expires_at))
+            else:
+                self.storage.unpublish(key)  # somebody published a newer value: ours is not to come back
+        self.storage.put(offered)
+        return offered
+
+    def accept_plain(self, key: bytes, value: Value) -> Record:
+        """Take in a pair from a stock peer, which knows neither versions nor lives."""
+        now = self.wall()
+        held = self.get(key)
+        if held is not None and held.version and held.value == value and type(held.value) is type(value):
+            # A stock holder repeats what we published: that is replication, and does not extend the life.
+            record = replace(held, received_at=now)
+        else:
+            version = self.next_version(key) if held is not None and held.version else 0
+            record = Record(key, value, version, now + self.expire, now)
+        self.storage.put(record)
+        return record
+
+    def touch(self, record: Record) -> None:
+        """Take note that a record was replicated just now, if it is still the one held."""
+        if self.storage.get(record.key) == record:
+            self.storage.put(replace(record, received_at=self.wall()))

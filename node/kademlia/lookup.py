@@ -1,0 +1,152 @@
+"""The node lookup as a value (paper, section 2.3): it is told answers and says whom to ask next.
+
+No I/O and no time: the same object runs in a peer, in a test that owns every answer, and in a simulation.
+
+- Up to α requests are in flight to the closest contacts not yet asked.
+- A peer whose answer is overdue no longer counts among the α: another is asked in its place ("flexibility of
+  choosing any one of the k nodes"), while its late answer is still welcome.
+- When α answers in a row brought nothing closer, all of the k closest not yet asked are asked at once.
+- The lookup ends when the k closest that have not failed have all answered.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from kademlia.ids import to_int
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kademlia.contact import Contact
+
+
+class State(Enum):
+    """What a lookup knows of a candidate."""
+
+    HEARD = auto()
+    WAITING = auto()
+    SLOW = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+class Candidate:
+    """A contact on the way to the target."""
+
+    __slots__ = ("contact", "distance", "hops", "state")
+
+    def __init__(self, contact: Contact, distance: int, hops: int) -> None:
+        self.contact = contact
+        self.distance = distance
+        #: requests between us and the first hearing of it: 0 from the own table
+        self.hops = hops
+        self.state = State.HEARD
+
+    def __lt__(self, other: Candidate) -> bool:
+        return self.distance < other.distance
+
+
+class Lookup:
+    """One search for the k contacts closest to a target."""
+
+    def __init__(self, target: int, ksize: int, alpha: int, own_id: bytes, seeds: Iterable[Contact]) -> None:
+        self.target = target
+        self.ksize = ksize
+        self.alpha = alpha
+        self.own_id = own_id
+        #: every candidate, closest first
+        self.candidates: list[Candidate] = []
+        self._by_id: dict[bytes, Candidate] = {}
+        self._in_flight = 0
+        self._fruitless = 0
+        self.requests = 0
+        #: longest chain of requests so far
+        self.hops = 0
+        self._learn(seeds, hops=0)
+
+    def _learn(self, contacts: Iterable[Contact], hops: int) -> None:
+        for contact in contacts:
+            if contact.id != self.own_id and contact.id not in self._by_id:
+                candidate = Candidate(contact, to_int(contact.id) ^ self.target, hops)
+                self._by_id[contact.id] = candidate
+                insort(self.candidates, candidate)
+
+    def _k_closest(self) -> list[Candidate]:
+        found: list[Candidate] = []
+        for candidate in self.candidates:
+            if candidate.state is not State.FAILED:
+                found.append(candidate)
+                if len(found) == self.ksize:
+                    break
+        return found
+
+    def to_ask(self) -> list[Contact]:
+        """Return the contacts to ask now; they count as asked from here on."""
+        unasked = [c for c in self._k_closest() if c.state is State.HEARD]
+        if self._fruitless < self.alpha:
+            unasked = unasked[: max(0, self.alpha - self._in_flight)]
+        for candidate in unasked:
+            candidate.state = State.WAITING
+            self.hops = max(self.hops, candidate.hops + 1)
+        self._in_flight += len(unasked)
+        self.requests += len(unasked)
+        return [candidate.contact for candidate in unasked]
+
+    def _leave(self, contact: Contact, state: State) -> Candidate:
+        candidate = self._by_id[contact.id]
+        if candidate.state is State.WAITING:
+            self._in_flight -= 1
+        candidate.state = state
+        return candidate
+
+    def answered(self, contact: Contact, contacts: Iterable[Contact] = ()) -> None:
+        """Take in the answer of a contact: the contacts that it knows closest to the target."""
+        candidate = self._leave(contact, State.ANSWERED)
+        closest = self.candidates[0].distance
+        self._learn(contacts, candidate.hops + 1)
+        self._fruitless = 0 if self.candidates[0].distance < closest else self._fruitless + 1
+
+    def slow(self, contact: Contact) -> None:
+        """Take note that an answer is overdue: another contact may be asked in its place."""
+        if self._by_id[contact.id].state is State.WAITING:
+            self._leave(contact, State.SLOW)
+
+    def failed(self, contact: Contact) -> None:
+        """Take note that a contact will not answer."""
+        self._leave(contact, State.FAILED)
+
+    def avoid(self, contact: Contact) -> None:
+        """Do not ask a contact that the caller knows to be gone."""
+        candidate = self._by_id.get(contact.id)
+        if candidate is not None and candidate.state is State.HEARD:
+            candidate.state = State.FAILED
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the k closest that have not failed have all answered."""
+        return all(candidate.state is State.ANSWERED for candidate in self._k_closest())
+
+    def closest(self) -> list[Contact]:
+        """Return the k closest contacts that answered, closest first."""
+        return [c.contact for c in self.candidates if c.state is State.ANSWERED][: self.ksize]
+
+    def hops_to(self, contact: Contact) -> int:
+        """Return how many requests it took to reach a contact's answer: 1 for one of the own table."""
+        return self._by_id[contact.id].hops + 1
+
+    def closest_without(self, holder: Contact) -> tuple[Contact, int] | None:
+        """Return the closest contact that answered other than `holder`, and how many candidates are closer.
+
+        That is where section 2.3 has a found value cached, for a life that falls with that number.
+        """
+        rank = 0
+        for candidate in self.candidates:
+            if candidate.state is State.FAILED:
+                continue
+            if candidate.state is State.ANSWERED and candidate.contact.id != holder.id:
+                return candidate.contact, rank
+            rank += 1
+        return None

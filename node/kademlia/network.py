@@ -1,0 +1,312 @@
+"""The public API: a peer as a program uses it.
+
+    from twisted.internet import defer, task
+    from kademlia.network import Server
+
+    async def main(reactor):
+        server = Server()
+        await server.listen(5678)
+        await server.bootstrap([("127.0.0.1", 8468)])
+        await server.set("my key", "my awesome value")
+        print(await server.get("my key"))
+        await server.stop()
+
+    task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
+
+It runs under every Twisted reactor.  Everything that asks the network returns a Deferred.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+
+from kademlia import state
+from kademlia.contact import Contact, is_address
+from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
+from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
+from kademlia.intervals import PROFILES, Intervals
+from kademlia.keeper import Keeper
+from kademlia.maintenance import Maintenance
+from kademlia.protocol import KademliaProtocol
+from kademlia.publishing import MAX_VALUE, Fetched, Published, Publisher
+from kademlia.routing import RoutingTable
+from kademlia.stats import Stats
+from kademlia.storage import MemoryStorage, Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from kademlia.records import Value
+    from kademlia.rpc import Address
+    from kademlia.shim import FaultShim
+
+__all__ = ["MAX_VALUE", "Fetched", "Neighbour", "Published", "Server"]
+
+# Reading or writing a datagram larger than Twisted's default of 8 KiB.
+MAX_PACKET = 65535
+
+
+class Neighbour(NamedTuple):
+    """A contact of the routing table, as `neighbours` reports it."""
+
+    id: bytes
+    address: str
+    port: int
+    #: XOR of its ID and ours
+    distance: bytes
+    #: seconds since it last spoke to us
+    last_seen: float
+
+
+class Server:
+    """One peer of the network.
+
+    `ksize` and `alpha` are k and α of the paper; `id` is 20 bytes, drawn when None; `storage` holds the pairs (in
+    memory when None).  `reactor`, `rng` and `wall` (wall-clock seconds) can be given by a test that owns them.
+    Raises `ConfigurationError` when a parameter is impossible.
+    """
+
+    def __init__(
+        self,
+        ksize: int = 20,
+        alpha: int = 3,
+        id: bytes | None = None,  # noqa: A002  (the library's name for it since its first release)
+        storage: Storage | None = None,
+        *,
+        intervals: Intervals = PROFILES["paper"],
+        reactor: Any = None,
+        rng: random.Random | None = None,
+        wall: Callable[[], float] = time.time,
+        shim: FaultShim | None = None,
+    ) -> None:
+        if ksize < 1 or alpha < 1:
+            raise ConfigurationError(f"ksize and alpha must be at least 1, not {ksize} and {alpha}")
+        if id is not None and not is_id(id):
+            raise ConfigurationError("a node ID is 20 bytes")
+        if reactor is None:
+            from twisted.internet import reactor  # noqa: PLC0415  (importing it installs one: only when needed)
+        self._reactor = reactor
+        self._rng = rng or random.SystemRandom()
+        self.ksize = ksize
+        self.alpha = alpha
+        self.id = id or random_id(self._rng)
+        self.storage: Storage = storage if storage is not None else MemoryStorage()
+        self.intervals = intervals
+        self.stats = Stats()
+        self.table = RoutingTable(self.id, ksize, reactor.seconds())
+        incarnation = self._rng.getrandbits(48)
+        self.protocol = KademliaProtocol(
+            self.table, Keeper(self.storage, intervals.expire, wall), reactor, self._rng, self.stats, incarnation
+        )
+        self.protocol.shim = shim
+        self.publisher = Publisher(self.protocol, ksize, alpha)
+        self.maintenance = Maintenance(self.publisher, intervals, reactor, self._rng, self.stats)
+        self.protocol.on_joined = self.maintenance.joined
+        self.protocol.on_start = self.maintenance.start
+        self._port: Any | None = None
+        self._saving: LoopingCall | None = None
+
+    @property
+    def shim(self) -> FaultShim | None:
+        """The faults that this peer makes on its own datagrams, where it was given a shim."""
+        return self.protocol.shim
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def listen(self, port: int, interface: str = "") -> Deferred[Any]:
+        """Take part on a UDP port; raises `ListenError` at once when it cannot be bound.
+
+        A program that owns its transport passes `server.protocol` to `reactor.listenUDP` instead.
+        """
+        try:
+            self._port = self._reactor.listenUDP(
+                port, self.protocol, interface=interface, maxPacketSize=MAX_PACKET
+            )
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            raise ListenError(
+                f"cannot listen on UDP {interface or '*'}:{port}: {reason}; choose another port or stop its user"
+            ) from None
+        return succeed(self._port)
+
+    @property
+    def address(self) -> Address | None:
+        """Where this peer listens, once it does."""
+        if self._port is None:
+            return None
+        host = self._port.getHost()
+        return host.host, host.port
+
+    def stop(self) -> Deferred[None]:
+        """Leave without ceremony: a peer may always just be gone (section 2.3 needs no goodbye)."""
+        self.maintenance.stop()
+        if self._saving is not None and self._saving.running:
+            self._saving.stop()
+        port, self._port = self._port, None
+        stopped = succeed(None) if port is None else ensureDeferred(_stopped(port))
+        return stopped.addCallback(lambda _: self.storage.close())
+
+    # -- joining --------------------------------------------------------------------------------------------------
+
+    def bootstrap(self, addresses: Iterable[Address]) -> Deferred[list[Address]]:
+        """Join the network through peers at (IP address, UDP port); fires with those that answered.
+
+        An empty list means that nobody answered.  Raises `BootstrapError` at once when one is not an IP address
+        and a port.
+        """
+        wanted = [(str(address), port) for address, port in addresses]
+        for address, port in wanted:
+            if not is_address(address) or type(port) is not int or not 0 < port < 65536:
+                raise BootstrapError(
+                    f"{address}:{port} is not an IP address and a UDP port; names are not resolved"
+                )
+        return ensureDeferred(self._bootstrap(wanted))
+
+    async def _bootstrap(self, addresses: list[Address]) -> list[Address]:
+        answers = await gatherResults([self.protocol.greet(address) for address in addresses])
+        reached = []
+        for address, answer in zip(addresses, answers, strict=True):
+            if answer.happened and is_id(answer.value) and answer.value != self.id:
+                self.protocol.heard_from(Contact(answer.value, *address))
+                reached.append(address)
+        if reached:
+            await self._join()
+        return reached
+
+    async def _join(self) -> None:
+        """Look oneself up, then refresh every bucket farther away than the closest neighbour (section 2.3)."""
+        await self.publisher.crawl(self.id).run()
+        farther = [(bucket.lower, bucket.span) for bucket in self.table.farther_than_closest()]
+        await self.maintenance.refresh_ranges(farther)
+
+    # -- pairs ----------------------------------------------------------------------------------------------------
+
+    def publish(self, key: object, value: Value) -> Deferred[Published]:
+        """Publish a value under a key (bytes, or anything whose text names it).
+
+        Fails with `ValueTooLarge`, `NoPeersReachable` or `QuotaExceeded`; `TypeError` where it is no value.
+        """
+        return ensureDeferred(self.publisher.publish(digest(key), value))
+
+    def fetch(self, key: object) -> Deferred[Fetched | None]:
+        """Find the value of a key; fails with `NoPeersReachable` when none of the known peers answers."""
+        return ensureDeferred(self.publisher.fetch(digest(key)))
+
+    def set(self, key: object, value: Value) -> Deferred[bool]:
+        """Publish; fires with whether any holder acknowledged.  Fails where `value` cannot be stored."""
+
+        async def published() -> bool:
+            try:
+                await self.publisher.publish(digest(key), value)
+            except NoPeersReachable:
+                return False
+            return True
+
+        return ensureDeferred(published())
+
+    def get(self, key: object) -> Deferred[Value | None]:
+        """Find the value of a key, or None."""
+
+        async def fetched() -> Value | None:
+            try:
+                found = await self.publisher.fetch(digest(key))
+            except NoPeersReachable:
+                return None
+            return None if found is None else found.value
+
+        return ensureDeferred(fetched())
+
+    # -- looking around -------------------------------------------------------------------------------------------
+
+    @property
+    def contact_count(self) -> int:
+        """How many contacts answer, as far as is known."""
+        return sum(1 for entry in self.table.entries() if not entry.suspect)
+
+    def neighbours(self) -> list[Neighbour]:
+        """Return the contacts that answer, closest first."""
+        now = self._reactor.seconds()
+        live = [entry for entry in self.table.entries() if not entry.suspect]
+        live.sort(key=lambda entry: entry.number ^ self.table.own_number)
+        return [
+            Neighbour(*entry.contact, to_bytes(entry.number ^ self.table.own_number), now - entry.last_seen)
+            for entry in live
+        ]
+
+    def bootstrappable_neighbors(self) -> list[Address]:
+        """Return (IP address, UDP port) of the k closest contacts, fit for `bootstrap`."""
+        return [contact.home for contact in self.table.closest(to_int(self.id), self.ksize)]
+
+    def inet_visible_ip(self) -> Deferred[str | None]:
+        """Ask the neighbours which address they see this peer at; fires with the one most of them name."""
+
+        async def asked() -> str | None:
+            homes = self.bootstrappable_neighbors()
+            answers = await gatherResults([self.protocol.call(home, "stun") for home in homes])
+            seen = Counter(
+                answer.value[0]
+                for answer in answers
+                if answer.happened
+                and isinstance(answer.value, list)
+                and answer.value
+                and is_address(answer.value[0])
+            )
+            return seen.most_common(1)[0][0] if seen else None
+
+        return ensureDeferred(asked())
+
+    # -- state file -----------------------------------------------------------------------------------------------
+
+    def save_state(self, path: str | Path) -> None:
+        """Write who we are and whom we know to a JSON file; nothing is written while nobody is known."""
+        neighbours = self.bootstrappable_neighbors()
+        if neighbours:
+            state.save(path, state.State(self.ksize, self.alpha, self.id, neighbours))
+
+    @classmethod
+    def load_state(cls, path: str | Path, port: int | None = None, interface: str = "", **parameters: Any) -> Self:
+        """Make the peer that `save_state` wrote; with a port it also listens and bootstraps.
+
+        Further parameters are those of the constructor.  Raises `StateFileError`; a pickle is refused.
+        """
+        saved = state.load(path)
+        server = cls(saved.ksize, saved.alpha, saved.id, **parameters)
+        if port is not None:
+            server.listen(port, interface)
+            server.bootstrap(saved.neighbours)
+        return server
+
+    def save_state_regularly(self, path: str | Path, frequency: float = 600) -> LoopingCall:
+        """Save the state every `frequency` seconds until `stop`, and now; return the loop."""
+
+        def save() -> None:
+            try:
+                self.save_state(path)
+            except KademliaError as error:
+                self.protocol.log.error("{error}", error=error)
+
+        self._saving = LoopingCall(save)
+        self._saving.clock = self._reactor
+        self._saving.start(frequency)
+        return self._saving
+
+    # The names that the library's users know from its Twisted days.
+    bootstrappableNeighbors = bootstrappable_neighbors  # noqa: N815
+    inetVisibleIP = inet_visible_ip  # noqa: N815
+    saveState = save_state  # noqa: N815
+    loadState = load_state  # noqa: N815
+    saveStateRegularly = save_state_regularly  # noqa: N815
+
+
+async def _stopped(port: Any) -> None:
+    result = port.stopListening()
+    if result is not None:
+        await result

@@ -1,0 +1,271 @@
+"""The routing table: k-buckets over the ID space (paper, sections 2.2, 2.4, 4.1 and 4.2).
+
+Plain objects without I/O.  Time is passed in as seconds of a monotonic clock; what would need a message (pinging a
+contact) is returned to the caller, who tells the outcome by `heard_from` or `failed`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from kademlia.ids import ID_BITS, to_int
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kademlia.contact import Contact
+
+#: RPCs in a row without an answer after which a contact may be dropped (paper, section 4.1)
+MAX_FAILURES = 5
+#: seconds a contact is left alone after its first failure; each further failure doubles it (section 4.1)
+BACKOFF = 1.0
+#: candidates kept per bucket, as a multiple of k
+REPLACEMENT_FACTOR = 5
+
+
+class Entry:
+    """A contact in a bucket and how it has behaved."""
+
+    __slots__ = ("contact", "failures", "incarnation", "last_seen", "number", "retry_at")
+
+    def __init__(self, contact: Contact, now: float) -> None:
+        self.contact = contact
+        self.number = to_int(contact.id)
+        self.last_seen = now
+        #: RPCs in a row that it did not answer
+        self.failures = 0
+        #: not asked before this moment
+        self.retry_at = now
+        #: what it said marks its current life; another one means that it was restarted
+        self.incarnation: object = None
+
+    @property
+    def suspect(self) -> bool:
+        """Tell whether its last RPC went unanswered."""
+        return self.failures > 0
+
+
+class Heard(NamedTuple):
+    """What hearing from a contact led to."""
+
+    #: it was not known, was restarted, or was away: section 2.5 wants it to be given its pairs
+    joined: bool = False
+    #: ping this contact: it is the least recently seen of a full bucket, or it had the ID now heard from elsewhere
+    probe: Contact | None = None
+
+
+class Bucket:
+    """Contacts whose IDs share a prefix of `depth` bits, least recently seen first."""
+
+    __slots__ = ("depth", "entries", "last_lookup", "lower", "replacements")
+
+    def __init__(self, lower: int, depth: int, now: float) -> None:
+        self.lower = lower
+        self.depth = depth
+        self.last_lookup = now
+        self.entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.replacements: OrderedDict[bytes, Contact] = OrderedDict()
+
+    @property
+    def span(self) -> int:
+        """Return how many IDs the bucket covers, from `lower` on."""
+        return 1 << (ID_BITS - self.depth)
+
+    def covers(self, number: int) -> bool:
+        """Tell whether an ID falls into this bucket."""
+        return self.lower <= number < self.lower + self.span
+
+
+class RoutingTable:
+    """What a peer knows of the network.
+
+    `bits` is the b of section 4.2: buckets that do not cover the own ID are split down to the next multiple of b
+    levels, so that a lookup gains up to b bits per step.
+    """
+
+    def __init__(self, own_id: bytes, ksize: int, now: float, bits: int = 5) -> None:
+        self.own_id = own_id
+        self.own_number = to_int(own_id)
+        self.ksize = ksize
+        self.bits = bits
+        self.buckets = [Bucket(0, 0, now)]
+        self._lowers = [0]
+
+    def __len__(self) -> int:
+        return sum(len(bucket.entries) for bucket in self.buckets)
+
+    def entries(self) -> Iterator[Entry]:
+        """Return every contact with its behaviour, suspects included."""
+        for bucket in self.buckets:
+            yield from bucket.entries.values()
+
+    def get(self, node_id: bytes) -> Entry | None:
+        """Return what is known of a node ID."""
+        return self.bucket_for(to_int(node_id)).entries.get(node_id)
+
+    def bucket_for(self, number: int) -> Bucket:
+        """Return the bucket into which an ID falls."""
+        return self.buckets[bisect_right(self._lowers, number) - 1]
+
+    # -- what was heard -------------------------------------------------------------------------------------------
+
+    def heard_from(self, contact: Contact, now: float, incarnation: object = None) -> Heard:
+        """Take note that a valid message came from a contact (section 2.2: on any message)."""
+        if contact.id == self.own_id:
+            return Heard()
+        bucket = self.bucket_for(to_int(contact.id))
+        entry = bucket.entries.get(contact.id)
+        if entry is None:
+            return self._newcomer(contact, now, incarnation)
+        if entry.contact.home != contact.home:
+            # Somebody else may claim the ID.  The known address keeps it for as long as it answers.
+            if not entry.suspect:
+                return Heard(probe=entry.contact)
+            entry.contact = contact
+        restarted = incarnation is not None and entry.incarnation not in (None, incarnation)
+        away = entry.failures > 1  # one unanswered RPC may be one lost datagram; more, and it has missed pairs
+        if incarnation is not None:
+            entry.incarnation = incarnation
+        entry.failures = 0
+        entry.last_seen = entry.retry_at = now
+        bucket.entries.move_to_end(contact.id)
+        return Heard(joined=restarted or away)
+
+    def _newcomer(self, contact: Contact, now: float, incarnation: object) -> Heard:
+        number = to_int(contact.id)
+        while True:
+            bucket = self.bucket_for(number)
+            if len(bucket.entries) < self.ksize:
+                bucket.replacements.pop(contact.id, None)
+                entry = bucket.entries[contact.id] = Entry(contact, now)
+                entry.incarnation = incarnation
+                return Heard(joined=True)
+            if not self._may_split(bucket, number):
+                break
+            self._split(bucket, now)
+        bucket.replacements[contact.id] = contact
+        bucket.replacements.move_to_end(contact.id)
+        if len(bucket.replacements) > self.ksize * REPLACEMENT_FACTOR:
+            bucket.replacements.popitem(last=False)
+        oldest = next(iter(bucket.entries.values()))
+        if oldest.failures >= MAX_FAILURES:
+            self._replace(bucket, oldest.contact.id, now)
+            return Heard(joined=contact.id in bucket.entries)
+        # In its back-off it is left alone; `retriable` brings its turn.
+        return Heard(probe=oldest.contact if oldest.retry_at <= now else None)
+
+    def _may_split(self, bucket: Bucket, number: int) -> bool:
+        if bucket.depth >= ID_BITS:
+            return False
+        if bucket.covers(self.own_number) or bucket.depth % self.bits:
+            return True
+        # Section 2.4: every contact of the smallest subtree around the own ID that has at least k of them is kept,
+        # even where that means splitting buckets that do not cover the own ID.
+        distance = number ^ self.own_number
+        closer = 0
+        for entry in self.entries():
+            if entry.number ^ self.own_number < distance:
+                closer += 1
+                if closer >= self.ksize:
+                    return False
+        return True
+
+    def _split(self, bucket: Bucket, now: float) -> None:
+        index = bisect_right(self._lowers, bucket.lower) - 1
+        upper = Bucket(bucket.lower + bucket.span // 2, bucket.depth + 1, now)
+        upper.last_lookup = bucket.last_lookup
+        bucket.depth += 1
+        for node_id, entry in list(bucket.entries.items()):
+            if not bucket.covers(entry.number):
+                upper.entries[node_id] = bucket.entries.pop(node_id)
+        for node_id in list(bucket.replacements):
+            if not bucket.covers(to_int(node_id)):
+                upper.replacements[node_id] = bucket.replacements.pop(node_id)
+        self.buckets.insert(index + 1, upper)
+        self._lowers.insert(index + 1, upper.lower)
+        for half in (bucket, upper):
+            while half.replacements and len(half.entries) < self.ksize:
+                self._promote(half, now)
+
+    def failed(self, contact: Contact, now: float) -> None:
+        """Take note that a contact did not answer.
+
+        It is suspected and backed off at once; it is dropped after `MAX_FAILURES` in a row, and only when there is
+        another to take its place (section 4.1).
+        """
+        bucket = self.bucket_for(to_int(contact.id))
+        entry = bucket.entries.get(contact.id)
+        if entry is None or entry.contact.home != contact.home:
+            return
+        if entry.failures and now < entry.retry_at:
+            return  # several calls under way when it died are one failure
+        entry.failures += 1
+        entry.retry_at = now + BACKOFF * 2 ** (min(entry.failures, 10) - 1)
+        if entry.failures >= MAX_FAILURES and bucket.replacements:
+            self._replace(bucket, contact.id, now)
+
+    def _replace(self, bucket: Bucket, node_id: bytes, now: float) -> None:
+        del bucket.entries[node_id]
+        self._promote(bucket, now)
+
+    @staticmethod
+    def _promote(bucket: Bucket, now: float) -> None:
+        node_id, contact = bucket.replacements.popitem()  # section 4.1: the most recently seen
+        bucket.entries[node_id] = Entry(contact, now)
+
+    # -- what is asked --------------------------------------------------------------------------------------------
+
+    def closest(self, number: int, count: int, exclude: bytes | None = None) -> list[Contact]:
+        """Return the `count` closest contacts to an ID, closest first; suspects are not among them.
+
+        Buckets are disjoint subtrees, so visiting them in XOR order visits contacts in XOR order: only the last
+        one visited is read beyond need.
+        """
+        found: list[Contact] = []
+        for bucket in sorted(
+            self.buckets, key=lambda b: (b.lower ^ number) >> (ID_BITS - b.depth) << (ID_BITS - b.depth)
+        ):
+            near = [e for e in bucket.entries.values() if not e.failures and e.contact.id != exclude]
+            near.sort(key=lambda entry: entry.number ^ number)
+            found += [entry.contact for entry in near[: count - len(found)]]
+            if len(found) >= count:
+                break
+        return found
+
+    def suspects(self, number: int) -> list[Contact]:
+        """Return every suspect, closest first: what is left to try when nobody else is known."""
+        suspects = [entry for entry in self.entries() if entry.failures]
+        return [entry.contact for entry in sorted(suspects, key=lambda entry: entry.number ^ number)]
+
+    def backed_off(self, contact: Contact, now: float) -> bool:
+        """Tell whether this very contact failed lately and is to be left alone."""
+        entry = self.get(contact.id)
+        return (
+            entry is not None
+            and now < entry.retry_at
+            and entry.failures > 0
+            and entry.contact.home == contact.home
+        )
+
+    def looked_up(self, number: int, now: float) -> None:
+        """Take note of a lookup: the bucket of its target needs no refresh for a while."""
+        self.bucket_for(number).last_lookup = now
+
+    def not_looked_up_since(self, moment: float) -> list[Bucket]:
+        """Return the buckets due for a refresh (section 2.3)."""
+        return [bucket for bucket in self.buckets if bucket.last_lookup < moment]
+
+    def farther_than_closest(self) -> list[Bucket]:
+        """Return the buckets farther away than the closest neighbour, which a join refreshes (section 2.3)."""
+        closest = self.closest(self.own_number, 1)
+        if not closest:
+            return []
+        distance = to_int(closest[0].id) ^ self.own_number
+        shared = ID_BITS - distance.bit_length()
+        return [b for b in self.buckets if not b.covers(self.own_number) and b.depth <= shared]
+
+    def retriable(self, now: float) -> list[Contact]:
+        """Return the suspects whose back-off is over, to be pinged."""
+        return [e.contact for e in self.entries() if e.failures and e.retry_at <= now]

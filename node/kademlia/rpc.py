@@ -1,0 +1,250 @@
+"""Calls over UDP: rpcudp's protocol on Twisted's transport, without what is unsafe or slow in it.
+
+What differs from `rpcudp.protocol.RPCProtocol`, and why:
+
+- an answer counts only if it comes from the address that was asked (there, from anyone who learns the RPC ID);
+- a request is sent again when its answer is overdue by that peer's own round-trip estimate (there, once, and 5 s);
+- a failing handler is answered as an error at once and logged (there, the caller waits and nobody learns);
+- a malformed datagram is counted and dropped (there, it raises in a detached task);
+- only methods that exist can be called (there, any misspelt attribute becomes a remote call);
+- no coroutine, task or future per datagram: Deferreds, which also run under every Twisted reactor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from rpcudp.protocol import RPCProtocol as StockProtocol
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from kademlia.codec import MAX_DATAGRAM, REQUEST, RESPONSE, Extension, MalformedDatagram, decode, encode
+from kademlia.ids import random_id
+from kademlia.stats import Stats
+from kademlia.timing import RoundTrips
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from kademlia.clock import Clock, DelayedCall
+    from kademlia.shim import FaultShim
+
+Address = tuple[str, int]
+
+#: times a request is sent before its peer is taken to have failed; each wait is twice the one before
+ATTEMPTS = 3
+
+
+NO_EXTENSION: Extension = {}
+
+
+class Answer(NamedTuple):
+    """The outcome of a call.  `happened` is False when nobody answered or the peer answered with an error."""
+
+    happened: bool
+    value: Any = None
+    extension: Extension = NO_EXTENSION
+
+
+class Reply(NamedTuple):
+    """What a handler returns when its answer carries an extension."""
+
+    value: Any
+    extension: Extension
+
+
+NO_ANSWER = Answer(False)
+
+
+class _Call:
+    """A request that waits for its answer."""
+
+    __slots__ = ("address", "attempts", "datagram", "deferred", "name", "on_slow", "sent_at", "timer", "wait")
+
+    def __init__(
+        self, address: Address, name: str, datagram: bytes, wait: float, deferred: Deferred[Answer]
+    ) -> None:
+        self.address = address
+        self.name = name
+        self.datagram = datagram
+        self.wait = wait
+        self.attempts = 1
+        self.sent_at = 0.0
+        self.deferred = deferred
+        self.on_slow: Callable[[], None] | None = None
+        self.timer: DelayedCall | None = None
+
+
+class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpcudp ships no types
+    """Sends requests, waits for answers, and serves the `rpc_` methods of its subclass.
+
+    A handler gets the sender's address and the caller's arguments; it returns the answer, or a `Reply`, or raises
+    `MalformedDatagram` when the arguments are not what it takes (the request is then dropped).
+    """
+
+    noisy = False
+    transport: Any
+    log = Logger()
+
+    def __init__(self, clock: Clock, rng: random.Random, stats: Stats | None = None) -> None:
+        StockProtocol.__init__(self)
+        self.clock = clock
+        self.rng = rng
+        self.stats = stats if stats is not None else Stats()
+        self.round_trips = RoundTrips()
+        self.shim: FaultShim | None = None
+        #: extension of the request being served; handlers that understand extensions read it
+        self.extension: Extension = {}
+        self._calls: dict[bytes, _Call] = {}
+        self._handlers: dict[str, Callable[..., Any]] = {
+            name.removeprefix("rpc_"): getattr(self, name) for name in dir(type(self)) if name.startswith("rpc_")
+        }
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what does not exist: rpcudp would send it to a peer."""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # -- transport ------------------------------------------------------------------------------------------------
+
+    def startProtocol(self) -> None:  # noqa: N802  (Twisted's name)
+        """Take whole datagrams: Twisted's default cuts reads at 8 KiB, silently."""
+        self.transport.maxPacketSize = MAX_DATAGRAM + 1
+
+    def stopProtocol(self) -> None:  # noqa: N802  (Twisted's name)
+        """Fail what still waits, so that nobody waits for ever."""
+        self.transport = None
+        for rpc_id in list(self._calls):
+            self._finish(rpc_id, NO_ANSWER, "cancelled")
+
+    def _send(self, datagram: bytes, address: Address) -> None:
+        if self.shim is not None and self.shim.active:
+            self.shim.outgoing(datagram, address, self._write)
+        else:
+            self._write(datagram, address)
+
+    def _write(self, datagram: bytes, address: Address) -> None:
+        if self.transport is None:
+            return
+        try:
+            self.transport.write(datagram, address)
+        except OSError:  # a full buffer, no route: to UDP that is a lost datagram, and loss is provided for
+            self.stats.dropped["unsendable"] += 1
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        address: Address,
+        name: str,
+        *args: object,
+        extension: Extension | None = None,
+        on_slow: Callable[[], None] | None = None,
+    ) -> Deferred[Answer]:
+        """Call a method of the peer at an address; the Deferred fires with an `Answer`, or fails if cancelled.
+
+        `on_slow` is called once, when the answer is overdue and the request is sent again.
+        """
+        if self.transport is None:
+            return succeed(NO_ANSWER)
+        rpc_id = random_id(self.rng)
+        datagram = encode(REQUEST, rpc_id, [name, args], extension)
+        deferred: Deferred[Answer] = Deferred(lambda _: self._cancelled(rpc_id))
+        call = _Call(address, name, datagram, self.round_trips.timeout(address), deferred)
+        call.on_slow = on_slow
+        call.sent_at = self.clock.seconds()
+        self._calls[rpc_id] = call
+        call.timer = self.clock.callLater(call.wait, self._overdue, rpc_id)
+        self._send(datagram, address)
+        return call.deferred
+
+    def _overdue(self, rpc_id: bytes) -> None:
+        call = self._calls[rpc_id]
+        if call.attempts == ATTEMPTS:
+            call.timer = None
+            self._finish(rpc_id, NO_ANSWER, "timeout")
+            return
+        call.attempts += 1
+        call.wait *= 2
+        call.timer = self.clock.callLater(call.wait, self._overdue, rpc_id)
+        self.stats.retransmissions += 1
+        self._send(call.datagram, call.address)
+        if call.on_slow is not None:
+            on_slow, call.on_slow = call.on_slow, None
+            on_slow()
+
+    def _forget(self, rpc_id: bytes) -> _Call:
+        call = self._calls.pop(rpc_id)
+        if call.timer is not None:
+            call.timer.cancel()
+        return call
+
+    def _cancelled(self, rpc_id: bytes) -> None:
+        self.stats.rpcs[self._forget(rpc_id).name, "cancelled"] += 1
+
+    def _finish(self, rpc_id: bytes, answer: Answer, outcome: str) -> None:
+        call = self._forget(rpc_id)
+        self.stats.rpcs[call.name, outcome] += 1
+        call.deferred.callback(answer)
+
+    # -- being asked ----------------------------------------------------------------------------------------------
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:  # noqa: N802  (Twisted's name)
+        """Take a datagram from anywhere; nothing it contains raises."""
+        address = (addr[0], addr[1])
+        if self.shim is not None and self.shim.active:
+            self.shim.incoming(datagram, address, self._deliver)
+        else:
+            self._deliver(datagram, address)
+
+    def _deliver(self, datagram: bytes, address: Address) -> None:
+        try:
+            message = decode(datagram)
+            if message.kind == REQUEST:
+                self._serve(message.rpc_id, message.body, message.extension, address)
+            else:
+                self._answered(message.rpc_id, message.body, message.extension, address)
+        except MalformedDatagram as error:
+            self.stats.dropped["malformed"] += 1
+            self.log.debug("dropped a datagram from {address}: {error}", address=address, error=error)
+
+    def _answered(self, rpc_id: bytes, value: Any, extension: Extension, address: Address) -> None:
+        call = self._calls.get(rpc_id)
+        if call is None:  # came after we gave up, or a second answer to a request sent twice
+            self.stats.dropped["unasked"] += 1
+            return
+        if call.address != address:
+            self.stats.dropped["forged"] += 1
+            return
+        if call.attempts == 1:
+            self.round_trips.observe(address, self.clock.seconds() - call.sent_at)
+        if "error" in extension:
+            self._finish(rpc_id, Answer(False, value, extension), "error")
+        else:
+            self._finish(rpc_id, Answer(True, value, extension), "ok")
+
+    def _serve(self, rpc_id: bytes, body: Any, extension: Extension, address: Address) -> None:
+        if not (isinstance(body, list) and len(body) == 2 and type(body[0]) is str and isinstance(body[1], list)):
+            raise MalformedDatagram("a request is [name, [arguments]]")
+        name, args = body
+        handler = self._handlers.get(name)
+        if handler is None:
+            self.stats.dropped["unknown method"] += 1
+            return
+        self.extension = extension
+        try:
+            reply = handler(address, *args)
+        except MalformedDatagram:
+            raise
+        except Exception as error:
+            if isinstance(error, TypeError) and error.__traceback__ and error.__traceback__.tb_next is None:
+                # raised by the call itself, not inside the handler: the number of arguments is wrong
+                raise MalformedDatagram(f"wrong arguments for {name}") from None
+            self.stats.rpcs[name, "refused"] += 1
+            self.log.failure("serving {name} to {address} failed", name=name, address=address)
+            reply = Reply(None, {"error": "the peer failed to serve this request"})
+        else:
+            self.stats.rpcs[name, "served"] += 1
+        value, answer_extension = reply if isinstance(reply, Reply) else (reply, None)
+        self._send(encode(RESPONSE, rpc_id, value, answer_extension), address)

@@ -1,0 +1,61 @@
+"""How long to wait for a peer: an estimate of its round-trip time and of how much that varies."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+#: seconds; RFC 6298 section 2.4 asks for 1 s to suit TCP's acknowledgement delays, which we do not have.  100 ms
+#: spares a peer that a busy machine keeps from running for a few scheduler turns.
+MINIMUM = 0.1
+MAXIMUM = 2.0
+#: seconds to wait for a peer never measured
+INITIAL = 0.5
+#: peers remembered
+CAPACITY = 4096
+
+
+class RoundTrip:
+    """Smoothed round-trip time and variation of one peer (Jacobson's algorithm, RFC 6298 section 2)."""
+
+    __slots__ = ("smoothed", "variation")
+
+    def __init__(self, sample: float) -> None:
+        self.smoothed = sample
+        self.variation = sample / 2
+
+    def observe(self, sample: float) -> None:
+        """Take in one measured round trip, in seconds."""
+        self.variation += (abs(self.smoothed - sample) - self.variation) / 4
+        self.smoothed += (sample - self.smoothed) / 8
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which an answer is overdue."""
+        return min(MAXIMUM, max(MINIMUM, self.smoothed + 4 * self.variation))
+
+
+class RoundTrips:
+    """Estimates by address; the addresses heard least recently are forgotten beyond `CAPACITY`."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, int], RoundTrip] = OrderedDict()
+
+    def observe(self, address: tuple[str, int], sample: float) -> None:
+        """Take in a round trip that is certain, that is of a request sent only once (Karn's algorithm)."""
+        known = self._known.get(address)
+        if known is None:
+            self._known[address] = RoundTrip(sample)
+            if len(self._known) > CAPACITY:
+                self._known.popitem(last=False)
+        else:
+            known.observe(sample)
+            self._known.move_to_end(address)
+
+    def timeout(self, address: tuple[str, int]) -> float:
+        """Return seconds to wait for that address before sending again."""
+        known = self._known.get(address)
+        return INITIAL if known is None else known.timeout
+
+    def get(self, address: tuple[str, int]) -> RoundTrip | None:
+        """Return the estimate for an address, if it was ever measured."""
+        return self._known.get(address)
