@@ -1,8 +1,9 @@
 """What a peer does by itself, all the time (paper, sections 2.3 and 2.5).
 
 Expire what has lived long enough; replicate what nobody replicated within the interval; publish again what this
-peer published; refresh buckets; ping suspects; hand a joining peer its pairs.  Everything is done in small steps with
-a bounded number of requests under way, so that the loop is never held for a time that grows with what is stored.
+peer published; refresh buckets; ping suspects; hand a joining peer its pairs.  Everything is done in small steps
+with a bounded number of requests under way, so that the loop is never held for a time that grows with what is
+stored.
 """
 
 from __future__ import annotations
