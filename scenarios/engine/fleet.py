@@ -19,6 +19,18 @@ _PROBE_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 _POLL = 0.1
 
 
+async def wait_healthy(session: aiohttp.ClientSession, peer: Peer) -> None:
+    """Wait until a peer says that it runs and has joined; for ever, if it never does."""
+    while True:
+        try:
+            async with session.get(f"{peer.url}/healthz", timeout=_PROBE_TIMEOUT) as response:
+                if response.status == 200:
+                    return
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        await asyncio.sleep(_POLL)
+
+
 class Fleet:
     """The believed state of every peer; every change goes to the history.
 
@@ -54,17 +66,8 @@ class Fleet:
         self._up = tuple(n for n in self.peers if self._states.get(n) == "up")
         self._history.state(self._clock.now(), name, state)
 
-    async def healthy(self, name: str) -> bool:
-        """Ask a peer once whether it runs and has joined."""
-        try:
-            async with self._session.get(f"{self.peers[name].url}/healthz", timeout=_PROBE_TIMEOUT) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
-
     async def _await_up(self, name: str) -> None:
-        while not await self.healthy(name):  # noqa: ASYNC110 - the condition is on another machine
-            await asyncio.sleep(_POLL)
+        await wait_healthy(self._session, self.peers[name])
         self.set(name, "up")
 
     def starting(self, name: str) -> None:

@@ -140,6 +140,8 @@ class History:
     #: intended starts that the client could not make because too many operations were in flight
     missed: list[float] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)
+    #: what the peers said of themselves before the run
+    facts: dict[str, Any] = field(default_factory=dict)
     #: the last line was cut off in writing: the run was killed, or is still going on
     torn: bool = False
 

@@ -87,4 +87,6 @@ def _add(history: History, pending: dict[int, Op], record: dict[str, Any], line:
         ))
     elif kind == "note":
         history.notes.append((record["t"], record["text"]))
+    elif kind == "facts":
+        history.facts = {name: value for name, value in record.items() if name != "r"}
     # A record of a kind that is not known comes from a later version 1: it is extra, not an error.

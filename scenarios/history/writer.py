@@ -94,6 +94,10 @@ class HistoryWriter:
         """Record a remark for the reader of the report."""
         self._write({"r": "note", "t": round(t, 6), "text": text})
 
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Record what the peers said of themselves before the run touched them."""
+        self._write({"r": "facts", **facts})
+
     def census(self, census: Census) -> None:
         """Record a crawl of what the peers hold."""
         record: dict[str, Any] = {

@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM end a run in an orderly way: what is going on is cancelled, healing is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong: somebody asked for it
+    """The run was asked to end."""
+
+
+class Interrupts:
+    """Routes signals of this process while it is entered.
+
+    The first signal cancels what `run` awaits, and everything that is started with `run` later.  Coroutines
+    awaited directly (healing, reports) are not touched; the third signal gives up on them.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._task: asyncio.Task[object] | None = None
+        self.count = 0
+        self.reason = ""
+
+    def __enter__(self) -> Interrupts:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self.count += 1
+        if self.count == 1:
+            self.reason = f"interrupted by {number.name}"
+            self._say(f"{self.reason}: healing the network, then writing the report")
+            if self._task is not None:
+                self._task.cancel()
+        elif self.count == 2:
+            self._say("still healing; once more gives up, and then `fab testbed.heal` brings every peer back")
+        else:
+            self._say("given up: run `fab testbed.heal` to bring every peer back")
+            os._exit(2)
+
+    async def run(self, work: Coroutine[object, object, T]) -> T:
+        """Await `work`; raises `Interrupted` when a signal came before or comes meanwhile."""
+        if self.count:
+            work.close()
+            raise Interrupted(self.reason)
+        task = asyncio.ensure_future(work)
+        self._task = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.count:
+                raise Interrupted(self.reason) from None
+            raise
+        finally:
+            self._task = None
