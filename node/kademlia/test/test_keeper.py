@@ -1,0 +1,151 @@
+"""Which record replaces which, and how long it lives (paper, section 2.3)."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kademlia.errors import QuotaExceeded
+from kademlia.ids import digest
+from kademlia.keeper import Keeper
+from kademlia.records import Publication
+from kademlia.storage import MemoryStorage
+
+KEY = digest("one")
+EXPIRE = 100.0
+
+
+class Kept(SynchronousTestCase):
+    """A keeper whose wall clock the test owns."""
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        self.keeper = self.fresh()
+
+    def fresh(self, max_keys: int = 10) -> Keeper:
+        """Return an empty keeper on the test's clock."""
+        return Keeper(MemoryStorage(max_keys=max_keys), EXPIRE, lambda: self.now)
+
+    def value(self) -> object:
+        """Return the value now served."""
+        record = self.keeper.get(KEY)
+        return None if record is None else record.value
+
+
+class Versioned(Kept):
+    """Pairs from peers that understand versions."""
+
+    def test_a_newer_version_replaces_an_older_one_and_never_the_other_way(self) -> None:
+        """An old holder's replication rolls a stock network back."""
+        self.keeper.accept(KEY, "new", 2, EXPIRE)
+        assert self.keeper.accept(KEY, "old", 1, EXPIRE).value == "new"
+        assert self.value() == "new"
+
+    @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from("abc")), min_size=1, max_size=4, unique=True))
+    def test_the_order_of_arrival_does_not_decide(self, publications: list[tuple[int, str]]) -> None:
+        """Concurrent writers: every holder ends with the same value, also where versions are equal."""
+        ends = set()
+        for order in permutations(publications):
+            keeper = self.fresh()
+            for version, value in order:
+                keeper.accept(KEY, value, version, EXPIRE)
+            record = keeper.get(KEY)
+            assert record is not None
+            ends.add((record.version, record.value))
+        assert len(ends) == 1
+        assert ends.pop()[0] == max(version for version, _ in publications)
+
+    def test_replication_does_not_extend_the_life(self) -> None:
+        """Section 2.3: a pair expires 24 h after it was last published, however often passed on."""
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 60
+        self.keeper.accept(KEY, "v", 1, EXPIRE - 60)
+        self.now += 41
+        assert self.value() is None
+
+    def test_republishing_extends_the_life(self) -> None:
+        """The publisher gives it a whole life again."""
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 60
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 60
+        assert self.value() == "v"
+
+    def test_nobody_can_make_a_pair_live_longer_than_a_fresh_one(self) -> None:
+        """The life left is a claim of the sender's."""
+        self.keeper.accept(KEY, "v", 1, 1e300)
+        self.now += EXPIRE + 1
+        assert self.value() is None
+
+    def test_an_expired_record_does_not_stand_in_the_way(self) -> None:
+        """An older version is better than none once the newer one's life is over."""
+        self.keeper.accept(KEY, "new", 5, EXPIRE)
+        self.now += EXPIRE + 1
+        self.keeper.accept(KEY, "old", 4, EXPIRE)
+        assert self.value() == "old"
+
+    def test_a_full_store_refuses_and_keeps_what_it_has(self) -> None:
+        """Nothing is half done."""
+        self.keeper = self.fresh(max_keys=1)
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.assertRaises(QuotaExceeded, self.keeper.accept, digest("two"), "w", 1, EXPIRE)
+        assert self.value() == "v"
+        self.keeper.accept(KEY, "v2", 2, EXPIRE)
+        assert self.value() == "v2"
+
+    def test_a_newer_publication_by_another_ends_ours(self) -> None:
+        """Else we would bring the old value back with our next republishing."""
+        self.keeper.accept(KEY, "ours", 1, EXPIRE)
+        self.keeper.storage.publish(Publication(KEY, "ours", 1, self.now))
+        self.keeper.accept(KEY, "theirs", 2, EXPIRE)
+        assert self.keeper.storage.published_before(self.now + 1, 10) == []
+
+    def test_versions_grow_even_when_the_clock_was_set_back(self) -> None:
+        """A later publication of ours must win over an earlier one."""
+        first = self.keeper.next_version(KEY)
+        self.keeper.accept(KEY, "first", first, EXPIRE)
+        self.now -= 50
+        assert self.keeper.next_version(KEY) > first
+
+    def test_touching_moves_when_it_was_received_unless_it_was_replaced_meanwhile(self) -> None:
+        """A STORE that came during replication is not undone."""
+        record = self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 10
+        self.keeper.touch(record)
+        held = self.keeper.get(KEY)
+        assert held is not None
+        assert held.received_at == self.now
+        self.keeper.accept(KEY, "w", 2, EXPIRE)
+        self.keeper.touch(held)
+        assert self.value() == "w"
+
+
+class Plain(Kept):
+    """Pairs from stock peers, which know no versions."""
+
+    def test_a_plain_pair_is_served_and_replaced_by_the_next(self) -> None:
+        """As among stock peers: the last one to come wins."""
+        self.keeper.accept_plain(KEY, "a")
+        self.keeper.accept_plain(KEY, "b")
+        assert self.value() == "b"
+
+    def test_a_stock_holder_repeating_our_value_keeps_its_version_and_its_end(self) -> None:
+        """That is replication by a peer that cannot say so."""
+        before = self.keeper.accept(KEY, "v", 7, EXPIRE)
+        self.now += 60
+        after = self.keeper.accept_plain(KEY, "v")
+        assert (after.version, after.expires_at, after.received_at) == (7, before.expires_at, self.now)
+
+    def test_equal_values_of_different_types_are_different(self) -> None:
+        """1, 1.0 and True compare equal in Python, and are not the same value."""
+        self.keeper.accept(KEY, 1, 7, EXPIRE)
+        assert self.keeper.accept_plain(KEY, True).value is True
+
+    def test_a_stock_peer_can_change_a_value_that_we_published(self) -> None:
+        """Its new value is then the newest version."""
+        self.keeper.accept(KEY, "ours", 7, EXPIRE)
+        self.keeper.accept_plain(KEY, "theirs")
+        assert self.keeper.accept(KEY, "ours", 7, EXPIRE).value == "theirs"

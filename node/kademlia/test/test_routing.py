@@ -1,0 +1,250 @@
+"""The routing table (paper, sections 2.2, 2.4, 4.1, 4.2)."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kademlia.contact import Contact
+from kademlia.ids import ID_BITS, random_id, to_bytes, to_int
+from kademlia.routing import BACKOFF, MAX_FAILURES, RoutingTable
+
+OWN = to_bytes(0)
+ids = st.integers(1, 2**ID_BITS - 1)
+
+
+def contact(number: int, port: int = 1) -> Contact:
+    """Return a contact with that ID."""
+    return Contact(to_bytes(number), "10.0.0.1", port)
+
+
+def far(number: int) -> Contact:
+    """Return a contact in the half of the ID space that the own ID is not in."""
+    return contact(2 ** (ID_BITS - 1) + number)
+
+
+def table(ksize: int = 20, bits: int = 1) -> RoutingTable:
+    """Return an empty table of the peer with the ID 0."""
+    return RoutingTable(OWN, ksize, now=0.0, bits=bits)
+
+
+class Closest(SynchronousTestCase):
+    """Section 2.3: FIND_NODE answers with exactly the k closest known."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.sets(ids, min_size=1, max_size=200), ids, st.integers(1, 30), st.integers(1, 8))
+    def test_closest_are_exactly_the_k_closest_in_the_table(
+        self, numbers: set[int], target: int, count: int, ksize: int
+    ) -> None:
+        """Visiting buckets in XOR order gives what sorting all contacts gives."""
+        known = table(ksize)
+        for number in sorted(numbers):
+            known.heard_from(contact(number), 0.0)
+        want = sorted((entry.number for entry in known.entries()), key=lambda n: n ^ target)[:count]
+        assert [to_int(c.id) for c in known.closest(target, count)] == want
+
+    def test_suspects_and_the_excluded_are_left_out(self) -> None:
+        """A peer is not told of itself, nor of contacts that failed."""
+        known = table()
+        for number in (1, 2, 3):
+            known.heard_from(contact(number), 0.0)
+        known.failed(contact(1), 0.0)
+        assert [to_int(c.id) for c in known.closest(0, 20, exclude=to_bytes(3))] == [2]
+
+    def test_the_own_id_never_enters_the_own_table(self) -> None:
+        """Kademlia 2.2.3 takes itself in when a message claims its ID."""
+        known = table()
+        assert known.heard_from(contact(0), 0.0) == (False, None)
+        assert len(known) == 0
+
+
+class Buckets(SynchronousTestCase):
+    """Sections 2.2 and 2.4: what is kept where."""
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(ids, max_size=300), st.integers(1, 6), st.integers(1, 5))
+    def test_buckets_partition_the_id_space_and_none_is_overfull(
+        self, numbers: list[int], ksize: int, bits: int
+    ) -> None:
+        """Whatever is heard, every ID has one bucket, every contact is in its own, none has more than k."""
+        known = table(ksize, bits)
+        for number in numbers:
+            known.heard_from(contact(number), 0.0)
+        edge = 0
+        for bucket in known.buckets:
+            assert bucket.lower == edge
+            edge += bucket.span
+            assert len(bucket.entries) <= ksize
+            assert all(bucket.covers(entry.number) for entry in bucket.entries.values())
+        assert edge == 2**ID_BITS
+
+    def test_an_id_at_the_upper_edge_is_in_the_upper_bucket(self) -> None:
+        """Kademlia 2.2.3 puts the last ID of a range into the next one."""
+        known = table(ksize=1)
+        middle = 2 ** (ID_BITS - 1)
+        known.heard_from(contact(middle), 0.0)
+        known.heard_from(contact(middle - 1), 0.0)
+        assert known.bucket_for(middle - 1).lower == 0
+        assert known.bucket_for(middle).lower == middle
+        assert known.bucket_for(2**ID_BITS - 1).lower == middle
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(0, 10**9))
+    def test_the_subtree_of_the_k_closest_is_known_whole(self, seed: int) -> None:
+        """Section 2.4: whatever the order of arrival, the k closest to the own ID are all kept."""
+        rng = random.Random(seed)
+        known = table(ksize=4)
+        numbers = [to_int(random_id(rng)) for _ in range(60)] + [rng.randrange(1, 2**100) for _ in range(20)]
+        rng.shuffle(numbers)
+        for number in numbers:
+            known.heard_from(contact(number), 0.0)
+        kept = {entry.number for entry in known.entries()}
+        assert set(sorted(numbers)[:4]) <= kept
+
+    def test_hearing_from_a_contact_moves_it_to_the_tail(self) -> None:
+        """Section 2.2: a bucket is ordered by when its contacts were last heard from."""
+        known = table()
+        for number in (1, 2, 3):
+            known.heard_from(contact(number), 0.0)
+        known.heard_from(contact(1), 1.0)
+        assert [entry.number for entry in known.entries()] == [2, 3, 1]
+
+    def test_more_bits_keep_more_contacts_of_far_subtrees(self) -> None:
+        """Section 4.2: with b bits a far subtree is split, and a lookup may skip levels."""
+        sizes = []
+        for bits in (1, 5):
+            known = table(ksize=2, bits=bits)
+            for number in range(200):
+                known.heard_from(far(number << 150), 0.0)
+            sizes.append(len(known))
+        assert sizes[0] == 2
+        assert sizes[1] > 8
+
+
+class FullBucket(SynchronousTestCase):
+    """Sections 2.2 and 4.1: the least recently seen contact stays for as long as it answers."""
+
+    def setUp(self) -> None:
+        self.table = table(ksize=2)
+        for number in (1, 2, 3):
+            self.table.heard_from(contact(number), 0.0)  # the own half has room for splitting
+        self.table.heard_from(far(1), 0.0)
+        self.table.heard_from(far(2), 0.0)
+
+    def test_a_newcomer_makes_the_least_recently_seen_be_pinged(self) -> None:
+        """Kademlia 2.2.3 pings it too, but forgets the newcomer and never orders by sight."""
+        heard = self.table.heard_from(far(3), 1.0)
+        assert heard == (False, far(1))
+        assert self.table.get(far(3).id) is None
+
+    def test_an_answering_contact_stays_and_the_newcomer_waits(self) -> None:
+        """The newcomer is in the replacement cache only."""
+        self.table.heard_from(far(3), 1.0)
+        self.table.heard_from(far(1), 1.1)
+        assert self.table.get(far(3).id) is None
+        assert self.table.heard_from(far(3), 2.0).probe == far(2)
+
+    def test_five_failures_in_a_row_bring_the_latest_newcomer_in(self) -> None:
+        """Section 4.1; kademlia 2.2.3 drops a contact after one lost datagram."""
+        self.table.heard_from(far(3), 1.0)
+        self.table.heard_from(far(4), 1.0)
+        now = 1.0
+        for failure in range(1, MAX_FAILURES + 1):
+            assert self.table.get(far(1).id) is not None, f"dropped before failure {failure}"
+            self.table.failed(far(1), now)
+            now += BACKOFF * 2 ** (failure - 1)
+        assert self.table.get(far(1).id) is None
+        assert self.table.get(far(4).id) is not None
+
+    def test_a_stale_contact_is_flagged_but_kept_where_nobody_can_replace_it(self) -> None:
+        """Section 4.1: without replacements, contacts come back after a failure of the network."""
+        for attempt in range(MAX_FAILURES + 3):
+            self.table.failed(far(1), attempt * 1000.0)
+        entry = self.table.get(far(1).id)
+        assert entry is not None
+        assert entry.suspect
+        self.table.heard_from(far(1), 9000.0)
+        assert not entry.suspect
+
+    def test_calls_that_fail_together_count_as_one_failure(self) -> None:
+        """A lookup and a store to a dead peer time out together; the back-off is between failures."""
+        self.table.failed(far(1), 1.0)
+        self.table.failed(far(1), 1.0)
+        entry = self.table.get(far(1).id)
+        assert entry is not None
+        assert (entry.failures, entry.retry_at) == (1, 1.0 + BACKOFF)
+        assert self.table.retriable(1.0 + BACKOFF / 2) == []
+        assert self.table.retriable(1.0 + BACKOFF) == [far(1)]
+        self.table.failed(far(1), 1.0 + BACKOFF)
+        assert entry.retry_at == 1.0 + BACKOFF + 2 * BACKOFF
+
+    def test_the_replacement_cache_is_bounded(self) -> None:
+        """Anyone can invent IDs; they must not fill the memory."""
+        for number in range(3, 500):
+            self.table.heard_from(far(number), 1.0)
+        assert sum(len(bucket.replacements) for bucket in self.table.buckets) <= 10
+
+
+class Identity(SynchronousTestCase):
+    """Section 2.2: who is who."""
+
+    def test_a_known_id_from_another_address_is_verified_at_the_known_one(self) -> None:
+        """Kademlia 2.2.3 ignores the change for ever; taking it on trust would let anyone hijack a contact."""
+        known = table()
+        known.heard_from(contact(7, port=1), 0.0)
+        assert known.heard_from(contact(7, port=2), 1.0).probe == contact(7, port=1)
+        assert known.closest(0, 1) == [contact(7, port=1)]
+
+    def test_the_new_address_is_taken_once_the_old_one_does_not_answer(self) -> None:
+        """A peer that moved is known again after one failed ping."""
+        known = table()
+        known.heard_from(contact(7, port=1), 0.0)
+        known.failed(contact(7, port=1), 1.0)
+        known.heard_from(contact(7, port=2), 2.0)
+        assert known.closest(0, 1) == [contact(7, port=2)]
+
+    def test_a_failure_of_an_old_address_does_not_count_against_the_new_one(self) -> None:
+        """The outcome of a call belongs to whom it was made to."""
+        known = table()
+        known.heard_from(contact(7, port=2), 0.0)
+        known.failed(contact(7, port=1), 1.0)
+        assert known.closest(0, 1) == [contact(7, port=2)]
+
+    def test_newcomers_restarted_and_returned_contacts_have_joined(self) -> None:
+        """Section 2.5: these are to be given their pairs; one that just goes on talking is not."""
+        known = table()
+        assert known.heard_from(contact(7), 0.0, incarnation=1).joined
+        assert not known.heard_from(contact(7), 1.0, incarnation=1).joined
+        assert known.heard_from(contact(7), 2.0, incarnation=2).joined
+        known.failed(contact(7), 3.0)
+        assert not known.heard_from(contact(7), 4.0, incarnation=2).joined, "one datagram was lost"
+        known.failed(contact(7), 5.0)
+        known.failed(contact(7), 8.0)
+        assert known.heard_from(contact(7), 9.0, incarnation=2).joined
+
+
+class Refresh(SynchronousTestCase):
+    """Section 2.3: which ranges need a lookup."""
+
+    def test_a_bucket_is_due_when_nothing_in_its_range_was_looked_up(self) -> None:
+        """A lookup counts for the bucket of its target only."""
+        known = table(ksize=1)
+        known.heard_from(contact(1), 0.0)
+        known.heard_from(far(1), 0.0)
+        known.looked_up(to_int(far(5).id), 50.0)
+        due = known.not_looked_up_since(10.0)
+        assert known.bucket_for(to_int(far(1).id)) not in due
+        assert known.bucket_for(0) in due
+
+    def test_a_join_refreshes_every_bucket_farther_than_the_closest_neighbour(self) -> None:
+        """Kademlia 2.2.3 refreshes none."""
+        known = table(ksize=1)
+        for number in (2**10, 2**100, 2**159):
+            known.heard_from(contact(number), 0.0)
+        ranges = {(bucket.lower, bucket.depth) for bucket in known.farther_than_closest()}
+        assert (2**159, 1) in ranges
+        assert all(lower >= 2**10 for lower, _ in ranges)
+        assert RoutingTable(OWN, 1, 0.0).farther_than_closest() == []

@@ -1,0 +1,296 @@
+"""Calls over UDP, and what differs from rpcudp 5.0.1: each difference is shown on both classes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import umsgpack
+from rpcudp.protocol import RPCProtocol as StockProtocol
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from kademlia.codec import REQUEST, RESPONSE, MalformedDatagram, decode, encode
+from kademlia.rpc import ATTEMPTS, RPCProtocol
+from kademlia.timing import INITIAL, MINIMUM
+
+PEER = ("10.0.0.2", 8468)
+STRANGER = ("10.0.0.66", 8468)
+
+
+class Wire:
+    """A transport that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Any]] = []
+
+    def write(self, datagram: bytes, address: Any) -> None:
+        """Send, as Twisted's transport does."""
+        self.sent.append((datagram, address))
+
+    sendto = write  # as asyncio's does
+
+
+class Echo(RPCProtocol):
+    """Serves two methods."""
+
+    def rpc_echo(self, sender: Any, value: Any) -> Any:
+        """Answer with the argument."""
+        return value
+
+    def rpc_fail(self, sender: Any) -> None:
+        """Fail as a handler with a bug does."""
+        raise RuntimeError("a bug")
+
+    def rpc_inner(self, sender: Any) -> None:
+        """Fail with a TypeError of its own making."""
+        len(3)  # type: ignore[arg-type]
+
+
+class StockEcho(StockProtocol):  # type: ignore[misc]  # rpcudp ships no types
+    """The same on the stock class."""
+
+    def rpc_echo(self, sender: Any, value: Any) -> Any:
+        """Answer with the argument."""
+        return value
+
+    def rpc_fail(self, sender: Any) -> None:
+        """Fail as a handler with a bug does."""
+        raise RuntimeError("a bug")
+
+
+class Ours(SynchronousTestCase):
+    """One protocol instance on a clock and a transport of the test's own."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.wire = Wire()
+        self.protocol = Echo(self.clock, random.Random(1))
+        self.protocol.transport = self.wire
+
+    def answer(self, value: object, address: Any = PEER, extension: Any = None, index: int = -1) -> None:
+        """Let an answer to a request that was sent come in from an address."""
+        rpc_id = decode(self.wire.sent[index][0]).rpc_id
+        self.protocol.datagramReceived(encode(RESPONSE, rpc_id, value, extension), address)
+
+    def ask(self, body: object, extension: Any = None) -> None:
+        """Let a request come in."""
+        self.protocol.datagramReceived(encode(REQUEST, bytes(20), body, extension), PEER)
+
+
+class Asking(Ours):
+    """Our side of a call."""
+
+    def test_an_answer_reaches_the_caller(self) -> None:
+        """With its value and its extension."""
+        call = self.protocol.call(PEER, "echo", "hi")
+        self.answer("hi", extension={"v": 1})
+        assert self.successResultOf(call) == (True, "hi", {"v": 1})
+
+    def test_a_request_is_sent_again_with_growing_waits_and_then_fails(self) -> None:
+        """Under the same RPC ID, so that a late answer to the first still counts; then all is released."""
+        call = self.protocol.call(PEER, "echo", "hi")
+        for attempt in range(ATTEMPTS):
+            assert len(self.wire.sent) == attempt + 1
+            self.assertNoResult(call)
+            self.clock.advance(INITIAL * 2**attempt)
+        assert not self.successResultOf(call).happened
+        assert len({datagram for datagram, _ in self.wire.sent}) == 1
+        assert not self.clock.getDelayedCalls()
+
+    def test_a_measured_peer_is_waited_for_by_its_own_round_trip(self) -> None:
+        """The stock class waits 5 s for everyone."""
+        for _ in range(20):
+            call = self.protocol.call(PEER, "echo", "hi")
+            self.clock.advance(0.001)
+            self.answer("hi")
+            self.successResultOf(call)
+        self.protocol.call(PEER, "echo", "hi")
+        before = len(self.wire.sent)
+        self.clock.advance(MINIMUM)
+        assert len(self.wire.sent) == before + 1
+
+    def test_the_caller_is_told_once_that_an_answer_is_overdue(self) -> None:
+        """So that a lookup can ask somebody else meanwhile."""
+        told: list[int] = []
+        call = self.protocol.call(PEER, "echo", "hi", on_slow=lambda: told.append(1))
+        self.clock.pump([INITIAL, 2 * INITIAL])
+        assert told == [1]
+        self.answer("hi")
+        assert self.successResultOf(call).happened
+
+    def test_a_retransmitted_request_measures_nothing(self) -> None:
+        """Karn's algorithm: nobody knows which of the two was answered."""
+        self.protocol.call(PEER, "echo", "hi")
+        self.clock.advance(INITIAL)
+        self.answer("hi")
+        assert self.protocol.round_trips.get(PEER) is None
+
+    def test_without_transport_a_call_fails_at_once(self) -> None:
+        """And leaves no timer behind."""
+        self.protocol.transport = None
+        assert not self.successResultOf(self.protocol.call(PEER, "echo", "hi")).happened
+        assert not self.clock.getDelayedCalls()
+
+    def test_when_the_protocol_stops_its_callers_are_told(self) -> None:
+        """Nobody waits for ever."""
+        call = self.protocol.call(PEER, "echo", "hi")
+        self.protocol.stopProtocol()
+        assert not self.successResultOf(call).happened
+        assert not self.clock.getDelayedCalls()
+
+
+class Serving(Ours):
+    """The other side of a call."""
+
+    def test_a_request_is_answered_under_its_rpc_id(self) -> None:
+        """Section 2.3: the RPC ID is echoed."""
+        self.ask(["echo", [5]])
+        ((datagram, address),) = self.wire.sent
+        assert (decode(datagram)[:3], address) == ((RESPONSE, bytes(20), 5), PEER)
+
+    def test_bad_requests_are_dropped_and_counted(self) -> None:
+        """No shape of arguments raises, and nothing is sent to whoever it is."""
+        bad = [
+            None,
+            5,
+            [],
+            ["echo"],
+            ["echo", 5],
+            [b"echo", []],
+            ["echo", []],
+            ["echo", [1, 2]],
+            ["nothing", []],
+            {},
+        ]
+        for body in bad:
+            self.ask(body)
+        assert self.wire.sent == []
+        assert self.protocol.stats.dropped == {"malformed": len(bad) - 1, "unknown method": 1}
+
+    def test_private_and_inherited_names_cannot_be_called(self) -> None:
+        """Only `rpc_` methods of the class are on offer."""
+        for name in ("__init__", "call", "_serve", "rpc_echo", "stopProtocol", "__class__"):
+            self.ask([name, []])
+        assert self.wire.sent == []
+
+    def test_a_type_error_inside_a_handler_is_a_bug_and_not_a_bad_request(self) -> None:
+        """It is logged and answered as a failure."""
+        self.ask(["inner", []])
+        assert "error" in decode(self.wire.sent[0][0]).extension
+        assert len(self.flushLoggedErrors(TypeError)) == 1
+
+
+class Difference(Ours):
+    """Each fault of rpcudp 5.0.1 that ours does not have, shown on both."""
+
+    def stock(self, scenario: Any) -> Any:
+        """Run a coroutine function with a stock protocol on a fresh asyncio loop."""
+
+        async def run() -> Any:
+            protocol = StockEcho(wait_timeout=0.05)
+            protocol.transport = Wire()
+            return await scenario(protocol)
+
+        return asyncio.run(run())
+
+    def test_a_forged_answer_from_another_address_is_refused(self) -> None:
+        """Whoever saw or guessed the RPC ID could answer a stock peer."""
+
+        async def forged(protocol: StockEcho) -> Any:
+            call = protocol.echo(PEER, "hi")
+            rpc_id = protocol.transport.sent[0][0][1:21]
+            protocol._accept_response(rpc_id, "forged", STRANGER)
+            return await call
+
+        assert self.stock(forged) == (True, "forged")
+        call = self.protocol.call(PEER, "echo", "hi")
+        self.answer("forged", STRANGER)
+        self.assertNoResult(call)
+        assert self.protocol.stats.dropped["forged"] == 1
+        self.answer("true", PEER)
+        assert self.successResultOf(call).value == "true"
+
+    def test_a_cancelled_call_is_forgotten(self) -> None:
+        """A stock call that is cancelled stays in the table and raises in the loop when it times out."""
+
+        async def cancelled(protocol: StockEcho) -> Any:
+            trouble: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: trouble.append(context["exception"])
+            )
+            protocol.echo(PEER, "hi").cancel()
+            leaked = len(protocol._outstanding)
+            await asyncio.sleep(0.1)
+            return leaked, [type(error) for error in trouble]
+
+        assert self.stock(cancelled) == (1, [asyncio.InvalidStateError])
+        call = self.protocol.call(PEER, "echo", "hi")
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        assert not self.clock.getDelayedCalls()
+        self.answer("late")
+        assert self.protocol.stats.dropped["unasked"] == 1
+
+    def test_a_failing_handler_is_reported_to_the_caller_at_once(self) -> None:
+        """The caller of a stock peer waits for its time-out, and the exception is nobody's."""
+
+        async def failing(protocol: StockEcho) -> Any:
+            try:
+                await protocol._accept_request(bytes(20), ["fail", []], PEER)
+            except RuntimeError:
+                return protocol.transport.sent
+            return None
+
+        assert self.stock(failing) == []
+        self.ask(["fail", []])
+        assert len(self.flushLoggedErrors(RuntimeError)) == 1
+        reply = decode(self.wire.sent[0][0])
+        call = self.protocol.call(PEER, "fail")
+        self.answer(reply.body, extension=reply.extension)
+        assert not self.successResultOf(call).happened
+        assert not self.clock.getDelayedCalls()
+
+    def test_a_malformed_datagram_raises_nowhere(self) -> None:
+        """In the stock class it raises inside a detached task; a deeply nested one exhausts the stack."""
+        nested = b"\x00" + bytes(20) + b"\x91" * 5000
+
+        async def malformed(protocol: StockEcho) -> Any:
+            try:
+                await protocol._solve_datagram(nested, PEER)
+            except (RecursionError, umsgpack.UnpackException) as error:
+                return type(error)
+            return None
+
+        assert self.stock(malformed) is not None
+        self.protocol.datagramReceived(nested, PEER)
+        self.protocol.datagramReceived(b"\x00" + bytes(20) + b"\xc1", PEER)
+        assert self.protocol.stats.dropped["malformed"] == 2
+
+    def test_a_misspelt_method_is_an_error_here_and_a_remote_call_there(self) -> None:
+        """`protocol.transprot` sends a datagram in the stock class once it is called."""
+
+        async def misspelt(protocol: StockEcho) -> Any:
+            protocol.ehco(PEER).cancel()
+            protocol._outstanding.clear()
+            return len(protocol.transport.sent)
+
+        assert self.stock(misspelt) == 1
+        self.assertRaises(AttributeError, getattr, self.protocol, "ehco")
+
+    def test_large_datagrams_are_read_whole_when_the_program_owns_the_transport(self) -> None:
+        """Twisted's `listenUDP` cuts reads at 8192 bytes unless told otherwise; a cut value would not decode."""
+
+        class Bound(Wire):
+            maxPacketSize = 8192
+
+        bound = Bound()
+        self.protocol.transport = bound
+        self.protocol.startProtocol()
+        assert bound.maxPacketSize > 65_000
+
+    def test_malformed_arguments_raise_our_own_error_which_rpcudp_users_know_too(self) -> None:
+        """It is also an `rpcudp.exceptions.MalformedMessage`."""
+        assert issubclass(MalformedDatagram, __import__("rpcudp.exceptions").exceptions.MalformedMessage)

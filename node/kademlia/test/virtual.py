@@ -1,0 +1,152 @@
+"""A network without sockets: peers on one clock, datagrams delivered by it, every loss decided by the test."""
+
+from __future__ import annotations
+
+import random
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from kademlia.ids import digest, to_int
+from kademlia.network import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kademlia.protocol import KademliaProtocol
+
+Address = tuple[str, int]
+T = TypeVar("T")
+
+#: wall-clock seconds at the clock's zero
+EPOCH = 1_700_000_000.0
+
+
+class Port:
+    """A bound UDP port of the virtual network."""
+
+    maxPacketSize = 8192  # noqa: N815  (Twisted's name)
+
+    def __init__(self, network: Network, address: Address, protocol: KademliaProtocol) -> None:
+        self.network = network
+        self.address = address
+        self.protocol = protocol
+
+    @property
+    def host(self) -> str:
+        """The IP address, as Twisted's address objects name it."""
+        return self.address[0]
+
+    @property
+    def port(self) -> int:
+        """The UDP port, as Twisted's address objects name it."""
+        return self.address[1]
+
+    def getHost(self) -> Port:
+        """Return what has `host` and `port`."""
+        return self
+
+    def write(self, datagram: bytes, address: Address) -> None:
+        """Send."""
+        self.network.send(datagram, self.address, address)
+
+    def stopListening(self) -> Deferred[None]:
+        """Unbind."""
+        self.network.ports.pop(self.address, None)
+        self.protocol.stopProtocol()
+        return succeed(None)
+
+
+class Network(Clock):
+    """The reactor of every peer in it.  `latency` is seconds one way; `lost` decides on each datagram."""
+
+    def __init__(self, latency: float = 0.001) -> None:
+        super().__init__()
+        self.latency = latency
+        self.ports: dict[Address, Port] = {}
+        self.servers: list[Server] = []
+        self.lost: Callable[[Address, Address], bool] = lambda source, target: False
+        #: (source, target, datagram) of everything sent, lost or not
+        self.sent: list[tuple[Address, Address, bytes]] = []
+
+    def wall(self) -> float:
+        """Return wall-clock seconds."""
+        return EPOCH + self.seconds()
+
+    def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Port:
+        """Bind a protocol, as a Twisted reactor does."""
+        bound = Port(self, (interface, port), protocol)
+        self.ports[bound.address] = bound
+        protocol.transport = bound
+        protocol.startProtocol()
+        return bound
+
+    def send(self, datagram: bytes, source: Address, target: Address) -> None:
+        """Carry a datagram, unless it is lost or nobody is there when it arrives."""
+        self.sent.append((source, target, datagram))
+        if not self.lost(source, target):
+            self.callLater(self.latency, self._deliver, datagram, source, target)
+
+    def _deliver(self, datagram: bytes, source: Address, target: Address) -> None:
+        port = self.ports.get(target)
+        if port is not None:
+            port.protocol.datagramReceived(datagram, source)
+
+    def run(self, seconds: float, step: float = 0.01) -> None:
+        """Let time pass."""
+        end = self.seconds() + seconds
+        while self.seconds() < end - 1e-9:
+            self.advance(min(step, end - self.seconds()))
+
+    def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
+        """Let time pass until a Deferred fires, and return what it fired with or raise what it failed with."""
+        outcome: list[Any] = []
+        deferred.addBoth(outcome.append)
+        end = self.seconds() + within
+        while not outcome:
+            if self.seconds() > end:
+                raise AssertionError(f"nothing came of it within {within} s")
+            self.advance(self.latency)
+        if hasattr(outcome[0], "raiseException"):
+            outcome[0].raiseException()
+        answer: T = outcome[0]
+        return answer
+
+    def server(self, number: int, **parameters: Any) -> Server:
+        """Start the peer of that number at an address of its own, without bootstrapping it."""
+        parameters.setdefault("id", digest(f"peer {number}"))
+        server = Server(reactor=self, rng=random.Random(number), wall=self.wall, **parameters)
+        server.listen(8468, str(ip_address("10.0.0.1") + number))
+        self.servers.append(server)
+        return server
+
+    def grow(self, count: int, **parameters: Any) -> list[Server]:
+        """Start peers and join them, the first one being everybody's bootstrap peer."""
+        for number in range(len(self.servers), len(self.servers) + count):
+            server = self.server(number, **parameters)
+            if number:
+                assert self.result(server.bootstrap([home(self.servers[0])]))
+        return self.servers
+
+    def kill(self, server: Server) -> None:
+        """Let a peer be gone from one moment to the next."""
+        self.ports.pop(home(server))
+        server.maintenance.stop()
+        self.servers.remove(server)
+
+    def closest(self, key: bytes, count: int) -> list[Server]:
+        """Return the live peers that are truly closest to a key."""
+        return sorted(self.servers, key=lambda server: to_int(server.id) ^ to_int(key))[:count]
+
+    def holders(self, key: bytes) -> list[Server]:
+        """Return the live peers that hold a key."""
+        return [server for server in self.servers if server.publisher.keeper.get(key) is not None]
+
+
+def home(server: Server) -> Address:
+    """Return where a peer listens."""
+    address = server.address
+    assert address is not None
+    return address
