@@ -1,0 +1,76 @@
+"""`GET /metrics`: the peer's counters as Prometheus reads them, computed when asked for."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
+
+    from kademlia.stats import Histogram
+    from kademlia.web.api import Peer
+
+
+class PeerCollector(Collector):
+    """Reads `Stats` and the peer's state at each scrape; holds nothing itself."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family of the peer."""
+        server, stats = self._peer.server, self._peer.server.stats
+        yield GaugeMetricFamily("kademlia_uptime_seconds", "Seconds since start.", self._peer.uptime)
+        yield GaugeMetricFamily("kademlia_contacts", "Contacts in the routing table.", server.contact_count)
+        yield GaugeMetricFamily("kademlia_stored_keys", "Keys held for the network.", server.storage.count)
+        yield GaugeMetricFamily("kademlia_stored_bytes", "Bytes of the values held.", server.storage.size)
+        state = GaugeMetricFamily("kademlia_state", "1 for the state the peer is in.", labels=["state"])
+        for name in ("joining", "joined", "alone", "stopping"):
+            state.add_metric([name], float(self._peer.state == name))
+        yield state
+        yield _counter("kademlia_rpcs", "RPCs by name and outcome.", ("rpc", "outcome"), stats.rpcs)
+        yield _counter("kademlia_lookups", "Lookups by kind and outcome.", ("kind", "outcome"), stats.lookups)
+        yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _keyed(stats.dropped))
+        yield _counter("kademlia_maintenance", "Periodic work.", ("kind",), _keyed(stats.maintenance))
+        yield CounterMetricFamily("kademlia_retransmissions", "Requests sent again.", stats.retransmissions)
+        yield _histogram("kademlia_lookup_seconds", "Duration of lookups.", stats.lookup_seconds)
+        yield _histogram("kademlia_lookup_hops", "Hops of lookups.", stats.lookup_hops)
+
+
+class Metrics:
+    """Encodes one peer's metrics; a registry of its own lets many peers live in one process."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(PeerCollector(peer))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the body and its content type for an Accept header."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+def _keyed(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
+    return {(name,): count for name, count in counts.items()}
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+    counts = accumulate(histogram.counts)
+    buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)
