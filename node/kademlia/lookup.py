@@ -3,8 +3,8 @@
 No I/O and no time: the same object runs in a peer, in a test that owns every answer, and in a simulation.
 
 - Up to α requests are in flight to the closest contacts not yet asked.
-- A peer whose answer is overdue no longer counts among the α: another is asked in its place ("flexibility of
-  choosing any one of the k nodes"), while its late answer is still welcome.
+- A peer whose answer is overdue no longer counts, neither among the α nor among the k to be asked: another is
+  asked in its place, while a late answer is still welcome.  Its replacement has answered by the time it fails.
 - When α answers in a row brought nothing closer, all of the k closest not yet asked are asked at once.
 - The lookup ends when the k closest that have not failed have all answered.
 """
@@ -74,10 +74,10 @@ class Lookup:
                 self._by_id[contact.id] = candidate
                 insort(self.candidates, candidate)
 
-    def _k_closest(self) -> list[Candidate]:
+    def _k_closest(self, passing_over: State = State.FAILED) -> list[Candidate]:
         found: list[Candidate] = []
         for candidate in self.candidates:
-            if candidate.state is not State.FAILED:
+            if candidate.state not in (State.FAILED, passing_over):
                 found.append(candidate)
                 if len(found) == self.ksize:
                     break
@@ -85,7 +85,7 @@ class Lookup:
 
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
-        unasked = [c for c in self._k_closest() if c.state is State.HEARD]
+        unasked = [c for c in self._k_closest(passing_over=State.SLOW) if c.state is State.HEARD]
         if self._fruitless < self.alpha:
             unasked = unasked[: max(0, self.alpha - self._in_flight)]
         for candidate in unasked:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Iterable
 
-    from kademlia.clock import Clock
+    from kademlia.clock import Clock, DelayedCall
     from kademlia.contact import Contact
     from kademlia.intervals import Intervals
     from kademlia.publishing import Publisher
@@ -52,7 +52,9 @@ class Maintenance:
         self.rng = rng
         self.stats = stats
         self._loops: list[LoopingCall] = []
+        self._beginnings: list[DelayedCall] = []
         self._stopped = False
+        self._neighbourhood_known_at = clock.seconds()
         self._joining: dict[bytes, Contact] = {}
         self._handing_over = False
 
@@ -70,14 +72,17 @@ class Maintenance:
         self._loops.append(loop)
 
         def begin() -> None:
-            if not self._stopped:
-                loop.start(period, now=True)
+            self._beginnings.remove(beginning)
+            loop.start(period, now=True)
 
-        self.clock.callLater(period * self.rng.random(), begin)
+        beginning = self.clock.callLater(period * self.rng.random(), begin)
+        self._beginnings.append(beginning)
 
     def stop(self) -> None:
         """End the periodic work; what is under way ends with its next step."""
         self._stopped = True
+        while self._beginnings:
+            self._beginnings.pop().cancel()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -109,9 +114,17 @@ class Maintenance:
         self.stats.maintenance["expire"] += self.keeper.storage.expire(self.keeper.wall())
 
     async def refresh(self) -> None:
-        """Look up a random ID in each bucket that has had no lookup for an interval (section 2.3)."""
-        due = self.table.not_looked_up_since(self.clock.seconds() - self.intervals.refresh)
-        await self.refresh_ranges((bucket.lower, bucket.span) for bucket in due)
+        """Look up a random ID in each bucket that has had no lookup for an interval (section 2.3).
+
+        And look up the own ID, whatever else was looked up: that finds the peers which joined close by, so that
+        the own subtree is known whole (section 2.5).
+        """
+        due = self.clock.seconds() - self.intervals.refresh
+        ranges = [(bucket.lower, bucket.span) for bucket in self.table.not_looked_up_since(due)]
+        if self._neighbourhood_known_at < due:
+            self._neighbourhood_known_at = self.clock.seconds()
+            ranges.insert(0, (self.table.own_number, 1))
+        await self.refresh_ranges(ranges)
 
     async def refresh_ranges(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Look up a random ID of each range of IDs, given as lowest ID and size; one after the other."""
@@ -216,11 +229,10 @@ class Maintenance:
         if record.expires_at <= self.keeper.wall():
             return False
         number = to_int(record.key)
-        closest = self.table.closest(number, self.table.ksize)
-        if contact not in closest and len(closest) >= self.table.ksize:
+        if contact not in self.publisher.with_self(record.key, self.table.closest(number, self.table.ksize)):
             return False
-        others = [to_int(c.id) ^ number for c in closest if c.id != contact.id]
-        return all((self.table.own_number ^ number) < distance for distance in others)
+        others = self.table.closest(number, 1, exclude=contact.id)
+        return not others or self.table.own_number ^ number < to_int(others[0].id) ^ number
 
     def _breathe(self) -> Deferred[None]:
         """Let the loop do other things before the next step."""

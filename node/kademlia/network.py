@@ -299,11 +299,27 @@ class Server:
         return self._saving
 
     # The names that the library's users know from its Twisted days.
-    bootstrappableNeighbors = bootstrappable_neighbors  # noqa: N815
-    inetVisibleIP = inet_visible_ip  # noqa: N815
-    saveState = save_state  # noqa: N815
-    loadState = load_state  # noqa: N815
-    saveStateRegularly = save_state_regularly  # noqa: N815
+
+    def bootstrappableNeighbors(self) -> list[Address]:  # noqa: N802
+        """Return `bootstrappable_neighbors`."""
+        return self.bootstrappable_neighbors()
+
+    def inetVisibleIP(self) -> Deferred[str | None]:  # noqa: N802
+        """Return `inet_visible_ip`."""
+        return self.inet_visible_ip()
+
+    def saveState(self, fname: str | Path) -> None:  # noqa: N802
+        """Do `save_state`."""
+        self.save_state(fname)
+
+    @classmethod
+    def loadState(cls, fname: str | Path, *args: Any, **parameters: Any) -> Self:  # noqa: N802
+        """Return `load_state`."""
+        return cls.load_state(fname, *args, **parameters)
+
+    def saveStateRegularly(self, fname: str | Path, frequency: float = 600) -> LoopingCall:  # noqa: N802
+        """Return `save_state_regularly`."""
+        return self.save_state_regularly(fname, frequency)
 
 
 async def _stopped(port: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: bytes of an encoded value that fit into a `store` request of at most 8192 bytes, which is all that rpcudp sends:
 #: list and name 8, node ID and key 22 each
-MAX_VALUE = 8192 - 8 - 1 - 2 * 22
+MAX_VALUE = 8192 - 8 - 2 * 22
 #: times a publication is raised above a newer version that a holder reports before it is left to the other writer
 MAX_RAISES = 3
 

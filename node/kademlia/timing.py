@@ -8,7 +8,7 @@ from collections import OrderedDict
 #: spares a peer that a busy machine keeps from running for a few scheduler turns.
 MINIMUM = 0.1
 MAXIMUM = 2.0
-#: seconds to wait for a peer never measured
+#: seconds to wait for a peer never measured, when no other was measured either
 INITIAL = 0.5
 #: peers remembered
 CAPACITY = 4096
@@ -35,13 +35,22 @@ class RoundTrip:
 
 
 class RoundTrips:
-    """Estimates by address; the addresses heard least recently are forgotten beyond `CAPACITY`."""
+    """Estimates by address; the addresses heard least recently are forgotten beyond `CAPACITY`.
+
+    All samples together make an estimate for peers never measured: on one network they are much alike, and where
+    they are not, the variation says so.
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, int], RoundTrip] = OrderedDict()
+        self._anybody: RoundTrip | None = None
 
     def observe(self, address: tuple[str, int], sample: float) -> None:
         """Take in a round trip that is certain, that is of a request sent only once (Karn's algorithm)."""
+        if self._anybody is None:
+            self._anybody = RoundTrip(sample)
+        else:
+            self._anybody.observe(sample)
         known = self._known.get(address)
         if known is None:
             self._known[address] = RoundTrip(sample)
@@ -53,7 +62,7 @@ class RoundTrips:
 
     def timeout(self, address: tuple[str, int]) -> float:
         """Return seconds to wait for that address before sending again."""
-        known = self._known.get(address)
+        known = self._known.get(address) or self._anybody
         return INITIAL if known is None else known.timeout
 
     def get(self, address: tuple[str, int]) -> RoundTrip | None:

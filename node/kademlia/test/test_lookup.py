@@ -93,6 +93,14 @@ class InFlight(SynchronousTestCase):
         assert search.to_ask() == []
 
 
+    def test_a_slow_peer_among_the_k_closest_is_replaced_before_it_fails(self) -> None:
+        """Or each dead peer in a row would cost its own time-out."""
+        search = lookup(contacts(1, 2, 3), ksize=2)
+        search.to_ask()
+        search.slow(contact(1))
+        assert search.to_ask() == contacts(3)
+
+
 class End(SynchronousTestCase):
     """When a lookup is over."""
 

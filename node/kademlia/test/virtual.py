@@ -67,6 +67,7 @@ class Network(Clock):
         self.latency = latency
         self.ports: dict[Address, Port] = {}
         self.servers: list[Server] = []
+        self._started = 0
         self.lost: Callable[[Address, Address], bool] = lambda source, target: False
         #: (source, target, datagram) of everything sent, lost or not
         self.sent: list[tuple[Address, Address, bytes]] = []
@@ -117,7 +118,8 @@ class Network(Clock):
     def server(self, number: int, **parameters: Any) -> Server:
         """Start the peer of that number at an address of its own, without bootstrapping it."""
         parameters.setdefault("id", digest(f"peer {number}"))
-        server = Server(reactor=self, rng=random.Random(number), wall=self.wall, **parameters)
+        self._started += 1
+        server = Server(reactor=self, rng=random.Random(self._started), wall=self.wall, **parameters)
         server.listen(8468, str(ip_address("10.0.0.1") + number))
         self.servers.append(server)
         return server

@@ -1,0 +1,541 @@
+"""Peers among peers: joining, publishing, reading, and coming back (paper, sections 2.2, 2.3, 2.5)."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from kademlia.codec import REQUEST, RESPONSE, decode
+from kademlia.errors import (
+    BootstrapError,
+    ConfigurationError,
+    KademliaError,
+    ListenError,
+    NoPeersReachable,
+    QuotaExceeded,
+    StateFileError,
+    ValueTooLarge,
+)
+from kademlia.ids import digest, to_int
+from kademlia.intervals import PROFILES
+from kademlia.maintenance import PAGE
+from kademlia.network import MAX_VALUE, Server
+from kademlia.storage import MemoryStorage
+from kademlia.test.virtual import Address, Network, home
+
+if TYPE_CHECKING:
+    from kademlia.records import Record, Value
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+def requests(network: Network, name: str) -> list[tuple[Address, Address]]:
+    """Return source and target of every distinct request of that name sent so far."""
+    found = {}
+    for source, target, datagram in network.sent:
+        message = decode(datagram)
+        if message.kind == REQUEST and message.body[0] == name:
+            found[message.rpc_id] = (source, target)
+    return list(found.values())
+
+
+class Joining(SynchronousTestCase):
+    """Section 2.3: how a peer comes to know the network, and the network it."""
+
+    def test_a_peer_that_bootstraps_knows_its_neighbourhood_and_is_known_there(self) -> None:
+        """Once own subtrees were refreshed, every peer knows its k closest: section 2.5 builds on that."""
+        network = Network(latency=0.01)
+        network.grow(30, ksize=4)
+        network.run(1.2 * HOUR, step=5)
+        for server in network.servers:
+            closest = [peer.id for peer in network.closest(server.id, 5)[1:]]
+            known = {neighbour.id for neighbour in server.neighbours()}
+            assert set(closest) <= known
+
+    def test_nobody_there_is_an_empty_answer_and_not_an_error(self) -> None:
+        """The caller may try again later."""
+        network = Network()
+        server = network.server(0)
+        assert network.result(server.bootstrap([("10.9.9.9", 1)])) == []
+
+    def test_a_peer_that_bootstraps_from_itself_does_not_know_itself(self) -> None:
+        """Everyone has the same list of bootstrap peers, the bootstrap peers too."""
+        network = Network()
+        server = network.server(0)
+        assert network.result(server.bootstrap([home(server)])) == []
+        assert server.contact_count == 0
+
+    def test_names_and_impossible_ports_are_refused_at_once(self) -> None:
+        """kademlia 2.2.3 fails in the middle of sending."""
+        server = Network().server(0)
+        for address in [("localhost", 1), ("10.0.0.1", 0), ("10.0.0.1", 65536), ("0.0.0.0", 1), ("", 1)]:  # noqa: S104
+            self.assertRaises(BootstrapError, server.bootstrap, [address])
+
+    def test_neighbours_are_listed_closest_first(self) -> None:
+        """With the distance to each, and how long ago it spoke."""
+        network = Network()
+        server = network.grow(10)[0]
+        neighbours = server.neighbours()
+        assert [n.distance for n in neighbours] == sorted(n.distance for n in neighbours)
+        assert all(to_int(n.distance) == to_int(n.id) ^ to_int(server.id) for n in neighbours)
+        assert all(n.last_seen >= 0 for n in neighbours)
+
+    def test_peers_tell_each_other_where_they_are_seen(self) -> None:
+        """`stun` is how a peer behind a translator learns its address."""
+        network = Network()
+        server = network.grow(4)[2]
+        assert network.result(server.inet_visible_ip()) == home(server)[0]
+
+
+class Publishing(SynchronousTestCase):
+    """Section 2.3: storing pairs."""
+
+    def test_a_value_is_stored_at_exactly_the_k_closest_peers(self) -> None:
+        """The publisher counts as one of them where it is one."""
+        network = Network()
+        servers = network.grow(40, ksize=5)
+        for number in range(20):
+            key = digest(f"key {number}")
+            published = network.result(servers[number].publish(f"key {number}", b"v"))
+            assert published.replicas == published.asked == 5
+            assert set(network.holders(key)) == set(network.closest(key, 5))
+
+    def test_it_is_stored_at_the_closest_live_peers_when_others_are_dead(self) -> None:
+        """Dead peers neither count nor hold up: seconds, not the five per round of kademlia 2.2.3."""
+        network = Network()
+        network.grow(40, ksize=5)
+        for server in network.servers[1:13]:
+            network.kill(server)
+        started = network.seconds()
+        published = network.result(network.servers[0].publish("key", b"v"))
+        assert published.replicas == 5
+        assert set(network.holders(digest("key"))) == set(network.closest(digest("key"), 5))
+        assert network.seconds() - started < 5.0
+
+    def test_setting_without_anybody_there_is_not_reported_as_success(self) -> None:
+        """kademlia 2.2.3 answers True for a `set` that nobody acknowledged."""
+        network = Network()
+        network.grow(2)
+        network.kill(network.servers[1])
+        assert network.result(network.servers[0].set("key", b"v")) is False
+        self.assertRaises(NoPeersReachable, network.result, network.servers[0].publish("key", b"v"))
+        lone = Network()
+        assert lone.result(lone.server(0).set("key", b"v")) is False
+
+    def test_values_that_cannot_be_stored_are_refused_before_anything_is_sent(self) -> None:
+        """Too large for a message that rpcudp sends, or of a type that it does not carry."""
+        network = Network()
+        server = network.grow(2)[0]
+        before = len(network.sent)
+        too_large: list[Value] = [b"x" * MAX_VALUE, "x" * MAX_VALUE, 2**64, -(2**63) - 1, "\ud800"]
+        for value in too_large:
+            self.assertRaises(ValueTooLarge, network.result, server.publish("key", value))
+        no_values: list[Any] = [None, [1], {"a": 1}]
+        for value in no_values:
+            self.assertRaises(TypeError, network.result, server.publish("key", value))
+        assert len(network.sent) == before
+
+    def test_the_largest_value_fits_into_a_message_that_rpcudp_would_send(self) -> None:
+        """Its limit is 8192 bytes of name and arguments."""
+        network = Network()
+        server = network.grow(2)[0]
+        assert network.result(server.set("key", b"x" * (MAX_VALUE - 3)))
+        body = max((decode(d).body for _, _, d in network.sent), key=lambda body: len(str(body)))
+        assert len(__import__("umsgpack").packb(body)) == 8192
+        assert network.result(network.servers[1].get("key")) == b"x" * (MAX_VALUE - 3)
+
+    def test_when_every_holder_is_full_the_publisher_is_told_so(self) -> None:
+        """And a full holder goes on serving what it has."""
+        network = Network()
+        for number in range(3):
+            network.server(number, storage=MemoryStorage(max_keys=1))
+        for server in network.servers[1:]:
+            network.result(server.bootstrap([home(network.servers[0])]))
+        assert network.result(network.servers[0].set("one", b"1"))
+        self.assertRaises(QuotaExceeded, network.result, network.servers[0].publish("two", b"2"))
+        assert network.result(network.servers[1].get("one")) == b"1"
+
+    def test_a_publisher_whose_clock_is_behind_still_replaces_the_value(self) -> None:
+        """An acknowledged write is never silently older than what it replaced."""
+        network = Network()
+        servers = network.grow(10, ksize=3)
+        key = digest("key")
+        fast, slow = [server for server in servers if server not in network.closest(key, 3)][:2]
+        fast.publisher.keeper.wall = lambda: network.wall() + DAY
+        network.result(fast.publish("key", b"first"))
+        network.result(slow.publish("key", b"second"))
+        assert {server.storage.get(key).value for server in network.holders(key)} == {b"second"}  # type: ignore[union-attr]
+
+    def test_every_type_of_value_comes_back_as_it_was(self) -> None:
+        """Those that the stock implementation accepts."""
+        network = Network()
+        servers = network.grow(5)
+        values: list[Value] = [b"\x00\xff", "tëxt", 0, -1, 2**63, 1.5, True, False, b"", ""]
+        for number, value in enumerate(values):
+            assert network.result(servers[1].set(number, value))
+            found = network.result(servers[2].get(number))
+            assert (found, type(found)) == (value, type(value))
+
+
+class Reading(SynchronousTestCase):
+    """Section 2.3: finding pairs."""
+
+    def test_a_missing_key_is_none(self) -> None:
+        """After asking the k closest."""
+        network = Network()
+        assert network.result(network.grow(10)[3].get("nothing")) is None
+
+    def test_silence_of_all_known_peers_is_not_mistaken_for_a_missing_key(self) -> None:
+        """`fetch` fails; `get`, as the library's users know it, answers None."""
+        network = Network()
+        server = network.grow(3)[0]
+        network.kill(network.servers[2])
+        network.kill(network.servers[1])
+        self.assertRaises(NoPeersReachable, network.result, server.fetch("key"))
+        assert network.result(server.get("key")) is None
+
+    def test_a_lookup_ends_with_the_first_value(self) -> None:
+        """Not when everyone who was asked has answered: the dead are not waited for."""
+        network = Network()
+        servers = network.grow(30, ksize=8)
+        key = digest("key")
+        assert network.result(servers[0].set("key", b"v"))
+        network.kill(network.closest(key, 1)[0])
+        reader = network.closest(key, 30)[-1]
+        started = network.seconds()
+        assert network.result(reader.get("key")) == b"v"
+        assert network.seconds() - started < 1.0
+
+    def test_a_found_value_is_cached_at_the_closest_peer_without_it(self) -> None:
+        """Among the k closest that repairs a replica at once."""
+        network = Network()
+        servers = network.grow(20, ksize=4)
+        repaired = 0
+        for number in range(20):
+            key = digest(f"key {number}")
+            assert network.result(servers[0].set(f"key {number}", b"v"))
+            closest = network.closest(key, 4)
+            for server in closest[:2]:
+                server.storage.delete(key)
+            found = network.result(network.closest(key, 20)[-1].fetch(f"key {number}"))
+            network.run(1)
+            assert found is not None
+            assert found.hops >= 1
+            repaired += sum(server in network.holders(key) for server in closest) > 2
+        assert repaired > 10  # it is not, where the first peer asked had the value
+
+    def test_a_cached_copy_far_away_lives_shorter_than_the_pair(self) -> None:
+        """Its life falls exponentially with the number of peers in between."""
+        network = Network()
+        network.grow(40, ksize=2)
+        for number in range(60):
+            key = digest(f"key {number}")
+            network.result(network.closest(key, 40)[0].set(f"key {number}", b"v"))
+            reader = network.closest(key, 40)[-1]
+            network.result(reader.get(f"key {number}"))
+        network.run(1)
+        far = 0
+        for number in range(60):
+            key = digest(f"key {number}")
+            ranked = network.closest(key, 40)
+            for holder in network.holders(key):
+                rank = ranked.index(holder)
+                record = holder.storage.get(key)
+                assert record is not None
+                if rank >= 2:
+                    assert record.expires_at - network.wall() < DAY + 1
+                    far += record.expires_at - network.wall() < DAY / 2 + 1
+        assert far > 0
+
+    def test_hostile_answers_do_not_end_a_lookup(self) -> None:
+        """Nonsense counts as no answer; contacts that cannot be contacted are passed over."""
+        network = Network()
+        servers = network.grow(6, ksize=3)
+        nonsense = [
+            None,
+            5,
+            "text",
+            {"value": None},
+            {"value": [1]},
+            {},
+            [None, [1, 2], [b"x", "h", 1]],
+            [[b"a" * 20]],
+        ]
+        answers = iter(nonsense * 100)
+        for hostile in servers[1:4]:
+            hostile.protocol._handlers["find_value"] = lambda sender, *args: next(answers)
+        servers[5].publisher.keeper.accept(digest("key"), b"v", 1, DAY)
+        for _ in range(20):
+            servers[0].storage.delete(digest("key"))
+            assert network.result(servers[0].get("key")) in (b"v", None)
+        assert self.flushLoggedErrors() == []
+
+
+class Periodic(SynchronousTestCase):
+    """Sections 2.3 and 2.5: what keeps data alive."""
+
+    def test_replicas_of_dead_holders_are_made_anew_within_the_interval(self) -> None:
+        """Each hour a holder stores its pairs at the k closest that are left."""
+        network = Network(latency=0.01)
+        servers = network.grow(12, ksize=3)
+        assert network.result(servers[0].set("key", b"v"))
+        key = digest("key")
+        for server in network.closest(key, 3)[:2]:
+            network.kill(server)
+        assert len(network.holders(key)) == 1
+        network.run(1.5 * HOUR, step=5)
+        assert set(network.closest(key, 3)) <= set(network.holders(key))
+
+    def test_a_pair_received_within_the_hour_is_not_replicated(self) -> None:
+        """Section 2.5: of the k holders, one does the work for all; kademlia 2.2.3 has them all do it."""
+        network = Network(latency=0.01)
+        servers = network.grow(8, ksize=4)
+        assert network.result(servers[0].set("key", b"v"))
+        network.sent.clear()
+        network.run(0.9 * HOUR, step=5)
+        assert requests(network, "store") == []
+        network.run(0.6 * HOUR, step=5)
+        assert len({source for source, _ in requests(network, "store")}) == 1
+
+    def test_a_pair_expires_after_a_day_without_its_publisher(self) -> None:
+        """However often holders replicate it."""
+        network = Network(latency=0.01)
+        servers = network.grow(6, ksize=3)
+        key = digest("key")
+        publisher = network.closest(key, 6)[-1]
+        assert network.result(publisher.set("key", b"v"))
+        network.kill(publisher)
+        network.run(0.9 * DAY, step=30)
+        assert len(network.holders(key)) >= 3
+        network.run(0.2 * DAY, step=30)
+        assert network.holders(key) == []
+        assert all(server.storage.get(key) is None for server in servers)
+
+    def test_the_publisher_keeps_its_pair_alive_by_republishing(self) -> None:
+        """The one thing that the README of kademlia 2.2.3 says it lacks."""
+        network = Network(latency=0.01)
+        network.grow(6, ksize=3)
+        key = digest("key")
+        publisher = network.closest(key, 6)[-1]
+        assert network.result(publisher.set("key", b"v"))
+        network.run(2.5 * DAY, step=30)
+        assert set(network.closest(key, 3)) <= set(network.holders(key))
+
+    def test_idle_buckets_are_refreshed(self) -> None:
+        """Section 2.3: a bucket without a lookup for an hour gets one."""
+        network = Network(latency=0.01)
+        network.grow(4)
+        network.sent.clear()
+        network.run(1.2 * HOUR, step=5)
+        assert requests(network, "find_node")
+
+    def test_a_returning_peer_is_noticed_by_those_who_suspected_it(self) -> None:
+        """Suspects are pinged with back-off (section 4.1)."""
+        network = Network()
+        first, second = network.grow(2)
+        cut = {home(second)}
+        network.lost = lambda source, target: bool(cut & {source, target})
+        assert network.result(first.set("key", b"v")) is False
+        assert first.contact_count == 0
+        cut.clear()
+        network.run(10)
+        assert first.contact_count == 1
+
+
+class HandingOver(SynchronousTestCase):
+    """Section 2.5: a peer that joins is given its pairs."""
+
+    def test_a_joining_peer_gets_the_pairs_it_is_among_the_k_closest_for(self) -> None:
+        """And each of them once, from the closest holder only."""
+        network = Network(latency=0.01)
+        servers = network.grow(10, ksize=3)
+        network.run(1.2 * HOUR, step=5)
+        keys = [f"key {number}" for number in range(40)]
+        for key in keys:
+            assert network.result(servers[0].set(key, b"v"))
+        network.sent.clear()
+        network.grow(1, ksize=3)
+        network.run(2)
+        newcomer = network.servers[-1]
+        belongs = [key for key in keys if newcomer in network.closest(digest(key), 3)]
+        assert belongs
+        assert all(newcomer in network.holders(digest(key)) for key in belongs)
+        assert (
+            len([target for _, target in requests(network, "store") if target == home(newcomer)])
+            <= len(belongs) + 2
+        )
+
+    def test_a_restarted_peer_gets_what_it_missed(self) -> None:
+        """Others know by its incarnation that it was away, even if they never noticed."""
+        network = Network()
+        servers = network.grow(5, ksize=5)
+        peer = servers[3]
+        network.kill(peer)
+        assert network.result(servers[0].set("key", b"v"))
+        again = network.server(3, ksize=5)
+        assert network.result(again.bootstrap([home(servers[0])]))
+        network.run(2)
+        assert again in network.holders(digest("key"))
+
+    def test_a_stale_holder_that_returns_takes_over_the_newer_value(self) -> None:
+        """It learns of it when it replicates, if nobody told it before; it never rolls the others back."""
+        network = Network(latency=0.01)
+        servers = network.grow(5, ksize=5)
+        key = digest("key")
+        assert network.result(servers[0].set("key", b"old"))
+        cut = {home(servers[3])}
+        network.lost = lambda source, target: bool(cut & {source, target})
+        network.run(5)
+        assert network.result(servers[1].set("key", b"new"))
+        cut.clear()
+        network.run(1.5 * HOUR, step=5)
+        assert {server.storage.get(key).value for server in servers} == {b"new"}  # type: ignore[union-attr]
+
+    def test_a_new_contact_does_not_hold_the_loop_for_what_is_stored(self) -> None:
+        """Whatever is stored, one step of the handover reads one page of it."""
+        network = Network()
+        servers = network.grow(2, ksize=2)
+        for number in range(2000):
+            servers[0].publisher.keeper.accept(digest(number), b"v", 1, DAY)
+        pages = 0
+        page = servers[0].storage.page
+
+        def counted(after: bytes | None, limit: int) -> list[Record]:
+            nonlocal pages
+            pages += 1
+            assert limit <= PAGE
+            return page(after, limit)
+
+        servers[0].storage.page = counted  # type: ignore[method-assign]
+        network.grow(1, ksize=2)
+        network.run(30)
+        assert pages > 2000 / PAGE
+
+
+class Faithful(SynchronousTestCase):
+    """Details of the protocol."""
+
+    def test_find_node_does_not_name_the_caller(self) -> None:
+        """It knows itself."""
+        network = Network()
+        servers = network.grow(5)
+        asked = servers[0].protocol.rpc_find_node(home(servers[1]), servers[1].id, digest("x"))
+        assert servers[1].id not in [contact.id for contact in asked]
+        assert len(asked) == 3
+
+    def test_rpc_ids_are_160_random_bits(self) -> None:
+        """Section 2.3: an answer cannot be guessed."""
+        network = Network()
+        network.grow(5)
+        ids = [decode(datagram).rpc_id for _, _, datagram in network.sent if datagram[0] != RESPONSE]
+        assert len(set(ids)) == len(ids)
+        assert all(len(rpc_id) == 20 for rpc_id in ids)
+
+    def test_a_contact_whose_address_is_claimed_by_another_id_is_found_out(self) -> None:
+        """The answer to a ping names who answers."""
+        network = Network()
+        first, second = network.grow(2)
+        network.kill(second)
+        network.server(1, id=digest("somebody else"))
+        first.protocol.probe(first.table.closest(0, 1)[0])
+        network.run(1)
+        assert second.id not in [neighbour.id for neighbour in first.neighbours()]
+
+    def test_impossible_parameters_are_refused(self) -> None:
+        """Before anything is started."""
+        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}):
+            self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
+
+    def test_the_profiles_have_the_ratios_of_the_paper(self) -> None:
+        """1 : 1 : 24 : 24."""
+        for intervals in PROFILES.values():
+            unit = intervals.replicate
+            assert (intervals.refresh, intervals.republish, intervals.expire) == (unit, 24 * unit, 24 * unit)
+
+
+class StateFile(SynchronousTestCase):
+    """Coming back as the same peer."""
+
+    def test_state_is_saved_and_loaded(self) -> None:
+        """The same ID, the same parameters, the same neighbours."""
+        network = Network()
+        server = network.grow(4, ksize=7)[1]
+        path = self.mktemp()
+        server.saveState(path)
+        loaded = Server.loadState(path, reactor=network, wall=network.wall, rng=random.Random(0))
+        assert (loaded.id, loaded.ksize, loaded.alpha) == (server.id, 7, 3)
+
+    def test_a_loaded_peer_joins_by_itself_where_a_port_is_given(self) -> None:
+        """As the library's `loadState` did."""
+        network = Network()
+        server = network.grow(4)[1]
+        path = self.mktemp()
+        server.saveState(path)
+        network.kill(server)
+        loaded = Server.loadState(path, 8468, home(server)[0], reactor=network, wall=network.wall)
+        network.run(1)
+        assert loaded.contact_count == 3
+
+    def test_nothing_is_written_while_nobody_is_known(self) -> None:
+        """An old file with neighbours is worth more than a new one without."""
+        path = self.mktemp()
+        Network().server(0).saveState(path)
+        assert not Path(path).exists()
+
+    def test_an_old_pickle_is_refused_with_an_explanation(self) -> None:
+        """Loading one would run whatever is in it."""
+        path = self.mktemp()
+        Path(path).write_bytes(pickle.dumps({"ksize": 20}))
+        error = self.assertRaises(StateFileError, Server.loadState, path)
+        assert "pickle" in str(error)
+
+    def test_files_that_are_no_state_are_refused(self) -> None:
+        """One error type, whatever is wrong."""
+        for content in ("", "{}", "[]", '{"format": "kademlia-state-1"}', "\x00", '{"format": 1}'):
+            path = self.mktemp()
+            Path(path).write_text(content, encoding="utf-8")
+            self.assertRaises(StateFileError, Server.loadState, path)
+        self.assertRaises(StateFileError, Server.loadState, "/nonexistent/state")
+
+    def test_state_is_saved_regularly_until_the_peer_stops(self) -> None:
+        """Every `frequency` seconds."""
+        network = Network()
+        server = network.grow(2)[0]
+        path = Path(self.mktemp())
+        server.saveStateRegularly(path, 10)
+        path.unlink()
+        network.run(10.5, step=1)
+        assert path.exists()
+        network.result(server.stop())
+        path.unlink()
+        network.run(20, step=1)
+        assert not path.exists()
+
+
+class RealSockets(TestCase):
+    """The same on a real reactor and loopback."""
+
+    @inlineCallbacks
+    def test_two_peers_over_udp(self):  # type: ignore[no-untyped-def]  # an inlineCallbacks test
+        """One by `listen`, one by handing its protocol to the reactor."""
+        first, second = Server(), Server()
+        yield first.listen(0, "127.0.0.1")
+        port = reactor.listenUDP(0, second.protocol, interface="127.0.0.1")
+        try:
+            where = home(first)
+            assert (yield second.bootstrap([where])) == [where]
+            assert (yield second.set("key", b"x" * 8000))
+            assert (yield first.get("key")) == b"x" * 8000
+            error = self.assertRaises(ListenError, Server().listen, where[1], "127.0.0.1")
+            assert isinstance(error, KademliaError)
+        finally:
+            yield first.stop()
+            yield second.stop()
+            yield port.stopListening()
