@@ -1,6 +1,6 @@
 """What `fab` finds: the testbed, the scenarios, their results, and the demo."""
 
-from invoke import Collection
+from invoke.collection import Collection
 
 from scenarios import demo, fabric_ext, results_tasks, tasks
 from scenarios.testbed.tasks import namespace as testbed

@@ -11,11 +11,11 @@ from typing import Any
 
 import invoke.collection
 from invoke.exceptions import Exit, ParseError
-from invoke.parser import ParserContext
+from invoke.parser.context import ParserContext
 from invoke.parser.parser import ParseMachine
 
 
-class UsageExit(Exit, ParseError):  # type: ignore[misc]
+class UsageExit(Exit, ParseError):
     """A command line that cannot be parsed: printed as every ParseError is, with an exit status of its own."""
 
     def __init__(self, text: str) -> None:
@@ -26,13 +26,13 @@ class UsageExit(Exit, ParseError):  # type: ignore[misc]
         return f"fab: {self.text}"
 
 
-class _Context(ParserContext):  # type: ignore[misc]
+class _Context(ParserContext):
     def add_arg(self, *args: Any, **kwargs: Any) -> None:
         known = set(self.flags)
         super().add_arg(*args, **kwargs)
         for flag in set(self.flags) - known:
             if len(flag) == 2:
-                self.flags.alias(f"-{flag}", to=flag)
+                self.flags.alias(f"-{flag}", to=flag)  # type: ignore[no-untyped-call]
 
 
 def _error(machine: Any, message: str) -> None:
@@ -52,5 +52,5 @@ def _error(machine: Any, message: str) -> None:
 
 def install() -> None:
     """Make the repairs; harmless when made already."""
-    invoke.collection.ParserContext = _Context
-    ParseMachine.error = _error
+    invoke.collection.ParserContext = _Context  # type: ignore[attr-defined]
+    ParseMachine.error = _error  # type: ignore[method-assign,assignment]

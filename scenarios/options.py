@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scenarios.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable, Mapping
 
 _DURATION = re.compile(r"(?P<number>[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)(?P<unit>ms|s|m|h|d)?", re.IGNORECASE)
@@ -98,8 +98,10 @@ def between(low: float, high: float, *, open_low: bool = False) -> Callable[[str
     def parse(text: str) -> float:
         value = number(text)
         if not low <= value <= high or (open_low and value == low):
-            raise ValueError(f"give a number {'greater than' if open_low else 'from'} {low:g} "
-                             f"{'and at most' if open_low else 'to'} {high:g}")
+            raise ValueError(
+                f"give a number {'greater than' if open_low else 'from'} {low:g} "
+                f"{'and at most' if open_low else 'to'} {high:g}"
+            )
         return value
 
     return parse

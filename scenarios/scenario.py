@@ -14,7 +14,6 @@ for the network to settle, and lets the checks judge.  A scenario never talks to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from scenarios.options import Option, between, duration, optional, read_options,
 from scenarios.workload.keys import SMALLEST_VALUE, parse_popularity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from scenarios.checks import Check
     from scenarios.faults.schedule import Step
     from scenarios.testbed.model import Topology
@@ -37,8 +37,12 @@ COMMON = (
     Option("timeout", "5s", "after this long an operation counts as timed out", duration),
     Option("k", "", "replication parameter; deploys it first when it differs", optional(whole(1, 1000))),
     Option("availability", "0.95", "fraction of gets through live peers that must succeed", between(0, 1)),
-    Option("settle", "", "time limit for repair after healing (default: from the replicate interval)",
-           optional(duration)),
+    Option(
+        "settle",
+        "",
+        "time limit for repair after healing (default: from the replicate interval)",
+        optional(duration),
+    ),
     Option("seed", "", "of all randomness; drawn and printed when not given", optional(seed)),
     Option("results", "results", "folder for results", str),
 )

@@ -7,16 +7,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fabric import Connection
-from invoke import Collection, task
+from invoke.collection import Collection
+from invoke.tasks import task
 from rich.console import Console
 
-from scenarios import testbed
 from scenarios.engine.display import display_for
 from scenarios.engine.start import run_scenario
 from scenarios.errors import UsageError
 from scenarios.library import SCENARIOS
 from scenarios.report.terminal import print_verdict
 from scenarios.testbed.cli import reports_errors
+from scenarios.testbed.lock import hold
+from scenarios.testbed.providers import current, current_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +32,8 @@ def run_on_current(scenario: Scenario, given: Mapping[str, object]) -> Summary:
     # Read here as well, so that a bad option is reported even where there is no testbed.
     scenario.read(given)
     console = Console()
-    with testbed.held():
-        summary, folder = run_scenario(scenario, given, testbed.current(), display_for(console))
+    with hold(current_folder()):
+        summary, folder = run_scenario(scenario, given, current(), display_for(console))
     print_verdict(console, summary, folder)
     return summary
 

@@ -29,7 +29,7 @@ def judge(checks: Iterable[Check], history: History) -> list[Result]:
     for check in checks:
         try:
             result = check.judge(history)
-        except Exception as error:  # noqa: BLE001 - whatever a check raises, its verdict is not "valid"
+        except Exception as error:
             text = traceback.format_exc(limit=-8)
             headline = f"the check itself failed: {type(error).__name__}: {error}"
             result = Result(check.name, UNKNOWN, headline, evidence=[Evidence(text)], evidence_total=1)
@@ -38,6 +38,17 @@ def judge(checks: Iterable[Check], history: History) -> list[Result]:
 
 
 __all__ = [
-    "CHECKS", "INVALID", "UNKNOWN", "VALID", "Availability", "Check", "Durability", "Evidence", "NoCheck",
-    "Replication", "Result", "judge", "overall",
+    "CHECKS",
+    "INVALID",
+    "UNKNOWN",
+    "VALID",
+    "Availability",
+    "Check",
+    "Durability",
+    "Evidence",
+    "NoCheck",
+    "Replication",
+    "Result",
+    "judge",
+    "overall",
 ]

@@ -59,10 +59,8 @@ class Availability:
         result.verdict = VALID if fraction >= threshold else INVALID
         result.headline = (
             f"{percent(fraction)} of {len(judged)} gets through live peers succeeded; "
-            f"{'at least' if result.verdict == VALID else 'wanted are'} {percent(threshold)}"
+            f"at least {percent(threshold)} must"
         )
-        if result.verdict == VALID:
-            result.headline += " are wanted"
         for op in judged:
             if op.outcome != "ok":
                 text = f"get through {op.peer} failed after {op.latency * 1000:.0f} ms: {op.detail or op.status}"

@@ -88,4 +88,6 @@ def some(names: Iterable[str], most: int = 5) -> str:
 
 def percent(fraction: float) -> str:
     """Return a percentage that is never rounded up to 100 %."""
-    return "100 %" if fraction == 1.0 else f"{min(fraction * 100, 99.99):.2f} %"
+    return (
+        f"{fraction:.0%}".replace("%", " %") if fraction in {0.0, 1.0} else f"{min(fraction * 100, 99.99):.4g} %"
+    )

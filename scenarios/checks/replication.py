@@ -33,7 +33,9 @@ class Replication:
         if not keys:
             return Result(self.name, UNKNOWN, "no key was acknowledged: there is nothing to judge")
         placement = Placement(keys, census.holders, census.nodes, census.ksize)
-        result = Result(self.name, VALID, f"all {len(keys)} keys are on their {placement.wanted} closest live peers")
+        result = Result(
+            self.name, VALID, f"all {len(keys)} keys are on their {placement.wanted} closest live peers"
+        )
         copies = sum(n * count for n, count in enumerate(placement.copies)) / len(keys)
         periods = repair_periods(history.censuses)
         result.facts = [
@@ -59,12 +61,16 @@ class Replication:
             if homeless:
                 parts.append(f"{len(homeless)} of {len(keys)} keys have no copy left: {some(placement.homeless)}")
             if short:
-                parts.append(f"{len(short)} of {len(keys)} keys are not on all of their {placement.wanted} closest "
-                             f"live peers: {some(short)}")
+                parts.append(
+                    f"{len(short)} of {len(keys)} keys are not on all of their {placement.wanted} closest "
+                    f"live peers: {some(short)}"
+                )
             result.headline = "; ".join(parts)
         if census.silent:
             result.verdict = UNKNOWN
-            result.headline = f"not every peer answered ({some(census.silent)} did not): what they hold is not known"
+            result.headline = (
+                f"not every peer answered ({some(census.silent)} did not): what they hold is not known"
+            )
         elif result.verdict == VALID and len(keys) < len(promised):
             result.verdict = UNKNOWN
             result.headline = f"{len(promised) - len(keys)} keys were acknowledged after the last census"
@@ -72,7 +78,7 @@ class Replication:
 
 
 def repair_periods(censuses: list[Census]) -> list[tuple[float, float | None]]:
-    """Return the spans in which keys lacked copies: (first census that saw it, first that no longer did or None)."""
+    """Return the spans in which keys lacked copies: from the census that saw it to the one that no longer did."""
     periods: list[tuple[float, float | None]] = []
     since: float | None = None
     for census in censuses:
@@ -91,7 +97,7 @@ def _spoken(periods: list[tuple[float, float | None]]) -> str:
     if not periods:
         return "no census found a key short of a copy"
     closed = [end - begin for begin, end in periods if end is not None]
-    text = f"{len(closed)} repairs, the longest took {max(closed):.1f} s" if closed else "nothing was repaired"
+    text = f"{max(closed):.1f} s at most, {len(closed)} times" if closed else "nothing was repaired"
     if periods[-1][1] is None:
         text += f"; not repaired since {periods[-1][0]:.1f} s"
     return text

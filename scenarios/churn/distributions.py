@@ -9,13 +9,13 @@ and 60 min for Gnutella (as collected by Rhea et al., 2004).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scenarios.options import duration, number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     import random
 
 
@@ -58,68 +58,57 @@ def _lognormal(sigma: float, median: float) -> Distribution:
 
 
 def _uniform(low: float, high: float) -> Distribution:
+    if low > high:
+        raise ValueError(f"the low end {low:g} is above the high end {high:g}")
     return Distribution(f"uniform:{low:g},{high:g}", (low + high) / 2.0, lambda rng: rng.uniform(low, high))
 
 
-#: family -> what its parameters are called
-FAMILIES = {
-    "fixed": "fixed:SECONDS",
-    "exponential": "exponential:MEAN",
-    "weibull": "weibull:SHAPE,MEAN",
-    "pareto": "pareto:SHAPE,MEAN",
-    "lognormal": "lognormal:SIGMA,MEDIAN",
-    "uniform": "uniform:LOW,HIGH",
+def _shape(name: str, low: float, high: float, why: str = "") -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = number(text)
+        if not low < value <= high:
+            raise ValueError(f"a {name} must be greater than {low:g} and at most {high:g}{why}")
+        return value
+
+    return parse
+
+
+def _low_end(text: str) -> float:
+    return 0.0 if text in {"0", "0s", "0.0"} else duration(text)
+
+
+#: family -> (how it is written, parser of each parameter, what makes it).  The limits of shapes keep away from
+#: tails so heavy that no run is long enough to see anything.
+_FAMILIES: dict[str, tuple[str, tuple[Callable[[str], float], ...], Callable[..., Distribution]]] = {
+    "fixed": ("fixed:SECONDS", (duration,), _fixed),
+    "exponential": ("exponential:MEAN", (duration,), _exponential),
+    "weibull": ("weibull:SHAPE,MEAN", (_shape("Weibull shape", 0.1, 100), duration), _weibull),
+    "pareto": (
+        "pareto:SHAPE,MEAN",
+        (_shape("Pareto shape", 1, 100, ": there is no mean with a smaller one"), duration),
+        _pareto,
+    ),
+    "lognormal": ("lognormal:SIGMA,MEDIAN", (_shape("sigma", 0, 10), duration), _lognormal),
+    "uniform": ("uniform:LOW,HIGH", (_low_end, duration), _uniform),
 }
 
 
-def parse_distribution(text: str) -> Distribution:  # noqa: C901 - one branch a family
+def parse_distribution(text: str) -> Distribution:
     """Return the distribution of `family:parameter,…`; times may carry units (`exponential:2m`).
 
     Raises `ValueError` for an unknown family, the wrong number of parameters, and impossible ones.
     """
     family, colon, rest = text.partition(":")
-    family = family.strip().lower()
-    if family not in FAMILIES:
-        raise ValueError(f"no such distribution; write {', '.join(FAMILIES.values())}")
-    parameters = [part.strip() for part in rest.split(",")] if colon else []
-    if len(parameters) != FAMILIES[family].count(",") + 1 or "" in parameters:
-        raise ValueError(f"write {FAMILIES[family]}")
-    *first, last = parameters
-    try:
-        time = duration(last)
-    except ValueError as error:
-        raise ValueError(f"{last!r}: {error}") from None
-    if family == "fixed":
-        return _fixed(time)
-    if family == "exponential":
-        return _exponential(time)
-    if family == "uniform":
+    if family not in _FAMILIES:
+        raise ValueError(f"no such distribution; write {', '.join(form for form, _, _ in _FAMILIES.values())}")
+    form, parsers, make = _FAMILIES[family]
+    parts = [part.strip() for part in rest.split(",")] if colon else []
+    if len(parts) != len(parsers):
+        raise ValueError(f"write {form}")
+    values = []
+    for part, parse in zip(parts, parsers, strict=True):
         try:
-            low = 0.0 if number_or_none(first[0]) == 0 else duration(first[0])
+            values.append(parse(part))
         except ValueError as error:
-            raise ValueError(f"{first[0]!r}: {error}") from None
-        if low > time:
-            raise ValueError(f"the low end {first[0]} is above the high end {last}")
-        return _uniform(low, time)
-    shape = number(first[0])
-    # Below 0.1 the tail is so heavy that Gamma overflows long before a run could show anything.
-    if family == "weibull":
-        if not 0.1 <= shape <= 100:
-            raise ValueError(f"the shape {first[0]} is impossible here: a Weibull shape lies between 0.1 and 100")
-        return _weibull(shape, time)
-    if family == "pareto":
-        if not 1 < shape <= 100:
-            raise ValueError(f"the shape {first[0]} is impossible here: a Pareto distribution has a mean "
-                             "only where its shape is greater than 1 (and at most 100 here)")
-        return _pareto(shape, time)
-    if not 0 < shape <= 10:
-        raise ValueError(f"the sigma {first[0]} is impossible here: it must be greater than 0 and at most 10")
-    return _lognormal(shape, time)
-
-
-def number_or_none(text: str) -> float | None:
-    """Return the number that the text is, or None."""
-    try:
-        return number(text)
-    except ValueError:
-        return None
+            raise ValueError(f"{part!r} is impossible in {form}: {error}") from None
+    return make(*values)

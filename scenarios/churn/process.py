@@ -22,7 +22,7 @@ class Spell:
     back: float
 
 
-def churn_spells(  # noqa: PLR0913 - the six numbers that define the process
+def churn_spells(
     peers: Sequence[str],
     session: Distribution,
     downtime: Distribution,

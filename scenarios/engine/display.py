@@ -1,4 +1,4 @@
-"""What the person at the terminal sees while a run goes on: a live bar, or plain lines where there is no terminal."""
+"""What the terminal shows while a run goes on: a live bar, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -120,8 +120,12 @@ class Bar:
     def update(self, status: Status) -> None:
         """Draw the state."""
         head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=status.limit or 1.0, completed=min(status.elapsed, status.limit or 0.0), width=32,
-                          pulse=status.limit is None)
+        bar = ProgressBar(
+            total=status.limit or 1.0,
+            completed=min(status.elapsed, status.limit or 0.0),
+            width=32,
+            pulse=status.limit is None,
+        )
         head.add_row(Text(f"{status.phase:<9}", style="bold"), bar, Text(status.left()))
         errors = Text(f"{status.errors} errors", style="yellow" if status.errors else "dim")
         if status.missed:

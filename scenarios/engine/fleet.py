@@ -84,7 +84,9 @@ class Fleet:
 
     async def wait_up(self, names: Iterable[str], limit: float) -> list[str]:
         """Wait until all these peers are up, `limit` seconds at most; return those that are not."""
-        tasks = {name: asyncio.create_task(self._await_up(name)) for name in names if self._states.get(name) != "up"}
+        tasks = {
+            name: asyncio.create_task(self._await_up(name)) for name in names if self._states.get(name) != "up"
+        }
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=limit)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing is wrong: somebody asked for it
+class Interrupted(Exception):
     """The run was asked to end."""
 
 

@@ -73,12 +73,16 @@ class Facts:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain values for the results."""
-        return {"ksize": self.ksize, "replicate": self.replicate, "nodes": dict(self.nodes),
-                "node_version": self.node_version}
+        return {
+            "ksize": self.ksize,
+            "replicate": self.replicate,
+            "nodes": dict(self.nodes),
+            "node_version": self.node_version,
+        }
 
 
 async def inspect(session: aiohttp.ClientSession, peers: Sequence[Peer], patience: float = PATIENCE) -> Facts:
-    """Wait for every peer to be healthy and return what they say; raises `PhaseFailed` naming those that are not."""
+    """Wait for every peer to be healthy and return what they say; raises `PhaseFailed` naming any that is not."""
     waits = {peer.name: asyncio.create_task(wait_healthy(session, peer)) for peer in peers}
     try:
         await asyncio.wait(waits.values(), timeout=patience)
@@ -90,9 +94,13 @@ async def inspect(session: aiohttp.ClientSession, peers: Sequence[Peer], patienc
         raise PhaseFailed(
             f"not up and joined: {', '.join(missing)}; bring them back with `fab testbed.heal` and run again"
         )
-    statuses = dict(zip(
-        (peer.name for peer in peers), await asyncio.gather(*(_status(session, peer) for peer in peers)), strict=True
-    ))
+    statuses = dict(
+        zip(
+            (peer.name for peer in peers),
+            await asyncio.gather(*(_status(session, peer) for peer in peers)),
+            strict=True,
+        )
+    )
     ksizes = {int(status["ksize"]) for status in statuses.values()}
     if len(ksizes) > 1:
         raise PhaseFailed(f"peers were deployed with different k ({sorted(ksizes)}): deploy them again")

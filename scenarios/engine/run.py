@@ -15,13 +15,13 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 
 from scenarios.clock import RunClock
 from scenarios.engine import preflight
 from scenarios.engine.display import Display, Status
 from scenarios.engine.fleet import Fleet
 from scenarios.engine.interrupt import Interrupted, Interrupts
+from scenarios.engine.logs import copy_logs
 from scenarios.errors import PhaseFailed, ScenariosError, TestbedError
 from scenarios.faults.runner import FaultRunner
 from scenarios.faults.schedule import schedule_end
@@ -32,6 +32,7 @@ from scenarios.report import write_results
 from scenarios.workload import Client, Ledger, Mix, Values, preload, run_open_loop
 
 if TYPE_CHECKING:
+    import aiohttp
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
@@ -79,8 +80,13 @@ class Run:
         self.ledger = Ledger(order.run_id)
         self.census = CensusTaker(session, self.clock, self.history, self.fleet, self.ledger, ksize=order.ksize)
         self.client = Client(
-            session, self.clock, self.history, Values(order.run_id, options["value-size"]), self.ledger,
-            self.fleet.peers, timeout=options["timeout"],
+            session,
+            self.clock,
+            self.history,
+            Values(order.run_id, options["value-size"]),
+            self.ledger,
+            self.fleet.peers,
+            timeout=options["timeout"],
         )
         self.faults = FaultRunner(order.provider, self.fleet, self.history, self.clock)
         self.repair_limit: float = options["settle"] or preflight.repair_limit(order.facts.replicate)
@@ -107,9 +113,12 @@ class Run:
     # The phases.
 
     @contextlib.asynccontextmanager
-    async def _in_phase(self, name: str, limit: float | None = None, *, at_most: bool = True) -> AsyncIterator[None]:
+    async def _in_phase(
+        self, name: str, limit: float | None = None, *, at_most: bool = True
+    ) -> AsyncIterator[None]:
         self._phase = (name, self.clock.now(), limit, at_most)
         self.history.mark(self.clock.now(), name, "begin")
+        self._show(0.0)
         try:
             yield
         except BaseException as error:
@@ -141,7 +150,7 @@ class Run:
                     failure = str(error)
                 except ScenariosError as error:
                     failure = str(error)
-                except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the network broken
+                except Exception as error:
                     failure = f"{error!r}\n{traceback.format_exc()}"
                 if failure:
                     failure = await self._heal_after(failure)
@@ -190,10 +199,18 @@ class Run:
         begin = self.clock.now()
         mix = Mix(options["rate"], options["reads"], options["popularity"])
         watcher = asyncio.create_task(self.census.watch(_CENSUS_EVERY))
-        load = asyncio.create_task(run_open_loop(
-            mix, client=self.client, ledger=self.ledger, fleet=self.fleet, history=self.history, clock=self.clock,
-            rng=random.Random(f"{order.seed}:workload"), stop=stop,
-        ))
+        load = asyncio.create_task(
+            run_open_loop(
+                mix,
+                client=self.client,
+                ledger=self.ledger,
+                fleet=self.fleet,
+                history=self.history,
+                clock=self.clock,
+                rng=random.Random(f"{order.seed}:workload"),
+                stop=stop,
+            )
+        )
         try:
             await self.faults.run(order.plan.steps, self)
             await self.clock.sleep_until(begin + options["duration"])
@@ -234,7 +251,10 @@ class Run:
             await self.census.repaired(limit)
             await self.census.take(full=True)
             await read_back(
-                client=self.client, ledger=self.ledger, fleet=self.fleet, clock=self.clock,
+                client=self.client,
+                ledger=self.ledger,
+                fleet=self.fleet,
+                clock=self.clock,
                 rng=random.Random(f"{self._order.seed}:verify"),
                 deadline=max(deadline, self.clock.now() + _READ_BACK_LEAST),
                 hopeless=lambda: homeless_keys(self.census.last, everyone) if self.census.last else set(),
@@ -242,8 +262,6 @@ class Run:
 
     async def _collect_logs(self) -> None:
         """Copy the peers' logs beside the results; their absence never spoils a run."""
-        from scenarios.engine.logs import copy_logs
-
         complaint = await asyncio.to_thread(
             copy_logs, self._order.provider, self._order.topology, self._order.folder / "logs"
         )
@@ -259,11 +277,24 @@ class Run:
             seen = [item for item in seen if now - item[0] < 2.0] + [(now, tally.done)]
             span = now - seen[0][0]
             rate = (tally.done - seen[0][1]) / span if span > 0.2 else 0.0
-            name, since, limit, at_most = self._phase
-            self._display.update(Status(
-                name, now - since, limit, at_most, rate, tally.done, tally.done - tally.outcomes["ok"], tally.missed,
-                len(self.fleet.up()), len(self.fleet.peers), self.fleet.down(),
-            ))
+            self._show(rate)
             await asyncio.sleep(0.25)
 
-
+    def _show(self, rate: float) -> None:
+        tally = self.client.tally
+        name, since, limit, at_most = self._phase
+        self._display.update(
+            Status(
+                name,
+                self.clock.now() - since,
+                limit,
+                at_most,
+                rate,
+                tally.done,
+                tally.done - tally.outcomes["ok"],
+                tally.missed,
+                len(self.fleet.up()),
+                len(self.fleet.peers),
+                self.fleet.down(),
+            )
+        )

@@ -49,12 +49,20 @@ def run_scenario(
     return asyncio.run(_run(scenario, given, options, provider, topology, seed, wanted, display))
 
 
-async def _run(  # noqa: PLR0913, PLR0917
-    scenario: Scenario, given: Mapping[str, object], options: Mapping[str, Any], provider: Provider,
-    topology: Topology, seed: int, wanted: int, display: Display,
+async def _run(
+    scenario: Scenario,
+    given: Mapping[str, object],
+    options: Mapping[str, Any],
+    provider: Provider,
+    topology: Topology,
+    seed: int,
+    wanted: int,
+    display: Display,
 ) -> tuple[Summary, Path]:
     if wanted != topology.ksize:
-        display.say(f"deploying k = {wanted} (was {topology.ksize}) to {len(topology.peers)} peers, one after the other")
+        display.say(
+            f"deploying k = {wanted} (was {topology.ksize}) to {len(topology.peers)} peers, one after the other"
+        )
         await asyncio.to_thread(provider.reconfigure, {"kademlia_ksize": wanted})
         topology = provider.topology()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -77,8 +85,12 @@ async def _run(  # noqa: PLR0913, PLR0917
             "repair_limit": limit,
             "steps": [step.as_data() for step in plan.steps],
             "checks": [check if isinstance(check, str) else check.name for check in scenario.checks],
-            "versions": {"python": platform.python_version(), "kit": _kit_version(), "node": facts.node_version,
-                         "system": f"{platform.system()} {platform.release()}"},
+            "versions": {
+                "python": platform.python_version(),
+                "kit": _kit_version(),
+                "node": facts.node_version,
+                "system": f"{platform.system()} {platform.release()}",
+            },
         }
         (folder / "topology.json").write_text(json.dumps(asdict(topology), indent=2) + "\n", encoding="utf-8")
         order = Order(scenario, options, provider, topology, wanted, facts, seed, plan, run_id, folder, header)
@@ -130,10 +142,12 @@ def _kit_version() -> str:
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git the user has
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: every fault by name
-FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (kill.Kill(), stop.Stop(), pause.Pause(), wipe.Wipe())}
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault for fault in (kill.Kill(), stop.Stop(), pause.Pause(), wipe.Wipe())
+}
 
 
 def fault_named(name: str) -> Fault:

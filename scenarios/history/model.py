@@ -148,12 +148,13 @@ class History:
     @property
     def end(self) -> float:
         """The latest moment that the history knows."""
-        moments = [0.0]
-        for group in (self.ops, self.faults, self.censuses):
-            if group:
-                moments.append(max(item.end for item in group))
-        moments += [item.t for item in (*self.marks[-1:], *self.states[-1:])]
-        return max(moments)
+        return max(
+            max((op.end for op in self.ops), default=0.0),
+            max((fault.end for fault in self.faults), default=0.0),
+            max((census.end for census in self.censuses), default=0.0),
+            max((mark.t for mark in self.marks), default=0.0),
+            max((state.t for state in self.states), default=0.0),
+        )
 
     def acknowledged(self) -> dict[str, Op]:
         """Return, by key, the first put that was acknowledged."""

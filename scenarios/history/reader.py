@@ -50,7 +50,7 @@ def _header(record: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _close_pending(history: History, pending: dict[int, Op]) -> None:
-    """Puts whose end was never recorded may have taken effect."""
+    """Add the puts whose end was never recorded: they may have taken effect."""
     for op in pending.values():
         op.end = max(op.start, history.end)
         history.ops.append(op)
@@ -60,31 +60,78 @@ def _add(history: History, pending: dict[int, Op], record: dict[str, Any], line:
     kind = record["r"]
     if kind == "op":
         pending.pop(record["id"], None)
-        history.ops.append(Op(
-            record["id"], record["op"], record["key"], record["peer"], record["ph"], record["t"], record["s"],
-            record["e"], record["out"], record["seq"], record["st"], record.get("why", ""), record.get("rep"),
-            record.get("hops"), record.get("wrong", False), line,
-        ))
+        history.ops.append(
+            Op(
+                record["id"],
+                record["op"],
+                record["key"],
+                record["peer"],
+                record["ph"],
+                record["t"],
+                record["s"],
+                record["e"],
+                record["out"],
+                record["seq"],
+                record["st"],
+                record.get("why", ""),
+                record.get("rep"),
+                record.get("hops"),
+                record.get("wrong", False),
+                line,
+            )
+        )
     elif kind == "put":
         start = record["s"]
         pending[record["id"]] = Op(
-            record["id"], "put", record["key"], record["peer"], "", start, start, start, "unknown",
-            record["seq"], 0, "the run ended before its answer", line=line,
+            record["id"],
+            "put",
+            record["key"],
+            record["peer"],
+            "",
+            start,
+            start,
+            start,
+            "unknown",
+            record["seq"],
+            0,
+            "the run ended before its answer",
+            line=line,
         )
     elif kind == "missed":
         history.missed.append(record["t"])
     elif kind == "fault":
-        history.faults.append(Fault(record["fault"], record["do"], record["peer"], record["s"], record["e"],
-                                    record["ok"], record["why"], line))
+        history.faults.append(
+            Fault(
+                record["fault"],
+                record["do"],
+                record["peer"],
+                record["s"],
+                record["e"],
+                record["ok"],
+                record["why"],
+                line,
+            )
+        )
     elif kind == "peer":
         history.states.append(PeerState(record["t"], record["peer"], record["state"], line))
     elif kind == "phase":
         history.marks.append(Mark(record["t"], record["phase"], record["what"], record["why"], line))
     elif kind == "census":
-        history.censuses.append(Census(
-            record["s"], record["e"], record["nodes"], record["silent"], record["keys"], record["k"],
-            record["placed"], record["copies"], record["worst"], record.get("holders"), line,
-        ))
+        history.censuses.append(
+            Census(
+                record["s"],
+                record["e"],
+                record["nodes"],
+                record["silent"],
+                record["keys"],
+                record["k"],
+                record["placed"],
+                record["copies"],
+                record["worst"],
+                record.get("holders"),
+                line,
+            )
+        )
     elif kind == "note":
         history.notes.append((record["t"], record["text"]))
     elif kind == "facts":

@@ -79,8 +79,18 @@ class HistoryWriter:
 
     def fault(self, fault: Fault) -> None:
         """Record a fault injected or healed."""
-        self._write({"r": "fault", "fault": fault.fault, "do": fault.action, "peer": fault.peer,
-                     "s": round(fault.start, 6), "e": round(fault.end, 6), "ok": fault.ok, "why": fault.detail})
+        self._write(
+            {
+                "r": "fault",
+                "fault": fault.fault,
+                "do": fault.action,
+                "peer": fault.peer,
+                "s": round(fault.start, 6),
+                "e": round(fault.end, 6),
+                "ok": fault.ok,
+                "why": fault.detail,
+            }
+        )
 
     def state(self, t: float, peer: str, state: str) -> None:
         """Record what a peer is believed to be from now on."""
@@ -101,9 +111,16 @@ class HistoryWriter:
     def census(self, census: Census) -> None:
         """Record a crawl of what the peers hold."""
         record: dict[str, Any] = {
-            "r": "census", "s": round(census.start, 6), "e": round(census.end, 6), "nodes": census.nodes,
-            "silent": census.silent, "keys": census.keys, "k": census.ksize, "placed": census.placed,
-            "copies": census.copies, "worst": census.worst,
+            "r": "census",
+            "s": round(census.start, 6),
+            "e": round(census.end, 6),
+            "nodes": census.nodes,
+            "silent": census.silent,
+            "keys": census.keys,
+            "k": census.ksize,
+            "placed": census.placed,
+            "copies": census.copies,
+            "worst": census.worst,
         }
         if census.holders is not None:
             record["holders"] = census.holders

@@ -26,39 +26,53 @@ def plan(setting: Setting) -> Plan:
         raise UsageError(f"--min-live={min_live}: with {len(names)} peers nobody could leave; give less")
     fault = "wipe" if options["wipe"] else "kill"
     spells = churn_spells(
-        names, options["session"], options["downtime"],
-        until=options["duration"], min_live=min_live, seed=str(setting.seed),
+        names,
+        options["session"],
+        options["downtime"],
+        until=options["duration"],
+        min_live=min_live,
+        seed=str(setting.seed),
     )
     steps = [Step(INJECT, fault, Named((spell.peer,)), round(spell.gone, 3)) for spell in spells]
     steps += [
         Step(HEAL, fault, Named((spell.peer,)), round(spell.back, 3))
-        for spell in spells if spell.back < options["duration"]
+        for spell in spells
+        if spell.back < options["duration"]
     ]
     gone = len({spell.peer for spell in spells})
-    notes = (
+    note = (
         f"{len(spells)} departures of {gone} peers ({fault}), sessions {options['session']}, "
-        f"down times {options['downtime']}, at least {min_live} of {len(names)} peers kept alive",
+        f"down times {options['downtime']}, at least {min_live} of {len(names)} peers kept alive"
     )
-    return Plan(tuple(sorted(steps, key=lambda step: step.at)), notes)
+    return Plan(tuple(sorted(steps, key=lambda step: step.at)), (note,))
 
 
 CHURN = Scenario(
     name="churn",
     summary="peers are killed and come back at random while keys are written and read",
     description=(
-        "Keys are injected; then peers are killed with SIGKILL and started again, by session and down times drawn "
-        "from distributions, while keys go on being written and read. Afterwards every acknowledged value must be "
-        "readable, reads through live peers must have succeeded, and every key must be back on its k closest peers."
+        "Keys are injected; then peers are killed with SIGKILL and started again, by session and down times "
+        "drawn from distributions, while keys go on being written and read. Afterwards every acknowledged value "
+        "must be readable, reads through live peers must have succeeded, and every key must be back on its k "
+        "closest peers."
     ),
     needs=frozenset({"kill"}),
     checks=("durability", "availability", "replication"),
     options=(
-        Option("session", "exponential:60",
-               "how long peers stay: exponential:60, weibull:0.5,60, pareto:1.5,60, lognormal:1,60, fixed:60, "
-               "uniform:30,90", parse_distribution),
+        Option(
+            "session",
+            "exponential:60",
+            "how long peers stay: exponential:60, weibull:0.5,60, pareto:1.5,60, lognormal:1,60, fixed:60, "
+            "uniform:30,90",
+            parse_distribution,
+        ),
         Option("downtime", "exponential:10", "how long they are gone, as for --session", parse_distribution),
-        Option("min-live", "", "never fewer live peers than this (default: k, at least half, never all)",
-               optional(whole(0))),
+        Option(
+            "min-live",
+            "",
+            "never fewer live peers than this (default: k, at least half, never all)",
+            optional(whole(0)),
+        ),
         Option("wipe", default=False, help="delete the store of every peer that is killed"),
     ),
     plan=plan,

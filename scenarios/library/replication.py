@@ -26,8 +26,10 @@ def parse_victims(text: str) -> tuple[str | int, ...]:
         elif stage.isascii() and stage.isdigit() and 1 <= int(stage) <= 1000:
             stages.append(int(stage))
         else:
-            raise ValueError(f"{stage!r} is no stage: write {ONE_BY_ONE}, {ALL_BUT_ONE}, {ALL} or how many holders "
-                             "to kill at once, several with commas")
+            raise ValueError(
+                f"{stage!r} is no stage: write {ONE_BY_ONE}, {ALL_BUT_ONE}, {ALL} or how many holders "
+                "to kill at once, several with commas"
+            )
     return tuple(stages)
 
 
@@ -51,26 +53,31 @@ def plan(setting: Setting) -> Plan:
                 target = HoldersOf(key_index, count=count, min_live=0)
                 steps.append(Step(INJECT, fault, target, repair_limit=limit))
             steps.append(everyone_back)
-    notes = (
+    note = (
         f"{fault} the holders of {options['chosen']} chosen key(s): {', '.join(map(str, options['victims']))}; "
-        f"each time up to {limit:.0f} s for repair",
+        f"each time up to {limit:.0f} s for repair"
     )
-    return Plan(tuple(steps), notes)
+    return Plan(tuple(steps), (note,))
 
 
 REPLICATION = Scenario(
     name="replication",
     summary="the holders of chosen keys are killed, one by one and all but one; repair is watched",
     description=(
-        "Keys are injected; then exactly the peers that hold a chosen key are killed: one after the other, the "
-        "network repairing itself in between, and then all but one at the same instant. With --wipe they lose their "
-        "stores, and only repair can save the data; --victims=all --wipe destroys every copy, which must be noticed."
+        "Keys are injected; then exactly the peers that hold a chosen key are killed: one after the other, "
+        "the network repairing itself in between, and then all but one at the same instant. With --wipe they lose "
+        "their stores, and only repair can save the data; --victims=all --wipe destroys every copy, which must be "
+        "noticed."
     ),
     needs=frozenset({"kill"}),
     checks=("durability", "availability", "replication"),
     options=(
-        Option("victims", "one-by-one,all-but-one",
-               "stages: one-by-one, all-but-one, all, or how many holders to kill at once", parse_victims),
+        Option(
+            "victims",
+            "one-by-one,all-but-one",
+            "stages: one-by-one, all-but-one, all, or how many holders to kill at once",
+            parse_victims,
+        ),
         Option("chosen", "1", "number of keys whose holders are killed, one key after the other", whole(1, 1000)),
         Option("wipe", default=False, help="delete the store of every peer that is killed"),
     ),

@@ -28,7 +28,7 @@ _WORST = 20
 class CensusTaker:
     """Counts copies of the acknowledged keys; remembers the last count."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         session: aiohttp.ClientSession,
         clock: Clock,
@@ -81,14 +81,30 @@ class CensusTaker:
         holders = {key: by_digest.get(key_digest(key), []) for key in keys}
         placement = Placement(keys, holders, nodes, self._ksize)
         census = Census(
-            start, self._clock.now(), nodes, [name for name, answer in live.items() if answer is None], len(keys),
-            self._ksize, placement.placed, placement.copies,
-            sorted(placement.missing, key=lambda key: len(holders[key]))[:_WORST], holders,
+            start,
+            self._clock.now(),
+            nodes,
+            [name for name, answer in live.items() if answer is None],
+            len(keys),
+            self._ksize,
+            placement.placed,
+            placement.copies,
+            sorted(placement.missing, key=lambda key: len(holders[key]))[:_WORST],
+            holders,
         )
         self.last = census
         if not full:
-            census = Census(census.start, census.end, census.nodes, census.silent, census.keys, census.ksize,
-                            census.placed, census.copies, census.worst)
+            census = Census(
+                census.start,
+                census.end,
+                census.nodes,
+                census.silent,
+                census.keys,
+                census.ksize,
+                census.placed,
+                census.copies,
+                census.worst,
+            )
         self._history.census(census)
         return census
 

@@ -43,7 +43,9 @@ class Placement:
         self.homeless: list[str] = []
         for key in keys:
             held = holders.get(key, ())
-            lacking = [name for name in closest(numbers, int(key_digest(key), 16), self.wanted) if name not in held]
+            lacking = [
+                name for name in closest(numbers, int(key_digest(key), 16), self.wanted) if name not in held
+            ]
             self.placed[self.wanted - len(lacking)] += 1
             self.copies[len(held)] += 1
             if lacking:

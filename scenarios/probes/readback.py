@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAUSE = 1.0
 
 
-async def read_back(  # noqa: PLR0913 - its collaborators
+async def read_back(
     *,
     client: Client,
     ledger: Ledger,
@@ -47,7 +47,7 @@ async def read_back(  # noqa: PLR0913 - its collaborators
     return pending
 
 
-async def _round(  # noqa: PLR0913, PLR0917
+async def _round(
     keys: list[str], client: Client, ledger: Ledger, fleet: Up, clock: Clock, rng: random.Random, parallel: int
 ) -> list[str]:
     left = iter(keys)

@@ -20,7 +20,7 @@ def gantt_frame(timeline: Timeline, width: int, seconds: float, left: int) -> Fr
     return Frame(width, 8 + ROW * max(1, len(timeline.spans)) + 22, seconds, left)
 
 
-def gantt(history: History, timeline: Timeline, frame: Frame) -> str:
+def gantt(history: History, timeline: Timeline, frame: Frame) -> Picture:
     """Draw one row a peer: bars of its states, marks of failed operations below them."""
     picture = Picture(frame, "state of every peer over time, with failed operations")
     picture.time_axis()
@@ -34,15 +34,20 @@ def gantt(history: History, timeline: Timeline, frame: Frame) -> str:
             style = span.state if span.state in _STYLES else "killed"
             inset = 3 if span.state == "up" else 5
             picture.rect(
-                frame.x(span.start), max(frame.x(span.start) + 1.0, frame.x(span.end)), y + inset, y + 15 - inset + 2,
-                f"state {style}", f"{peer} {span.state}, {span.start:.1f} s to {span.end:.1f} s",
+                frame.x(span.start),
+                max(frame.x(span.start) + 1.0, frame.x(span.end)),
+                y + inset,
+                y + 15 - inset + 2,
+                f"state {style}",
+                f"{peer} {span.state}, {span.start:.1f} s to {span.end:.1f} s",
             )
         for x, ops in failures.get(peer, {}).items():
             first = ops[0]
             more = f" and {len(ops) - 1} more" if len(ops) > 1 else ""
-            text = f"{first.intended:.1f} s: {first.kind} of {first.key} on {peer}: {first.outcome} ({first.detail}){more}"
+            what = f"{first.kind} of {first.key} on {peer}: {first.outcome} ({first.detail})"
+            text = f"{first.intended:.1f} s: {what}{more}"
             picture.rect(float(x), x + 2.0, y + 1, y + 19, "failed", text)
-    return str(picture)
+    return picture
 
 
 def _failures(history: History, frame: Frame) -> dict[str, dict[int, list[Op]]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from scenarios.history.timeline import Timeline
 from scenarios.report import gantt, plots
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 #: (class, width of the picture, left edge of the plots, height of a plot): a desk and a phone
 _LAYOUTS = (("wide", 1040, 64, 132), ("narrow", 372, 52, 118))
+#: what stands where there is no figure
+NONE = "\u2013"
 _RANK = {"invalid": 0, "unknown": 1, "valid": 2}
 _TITLES = {"valid": "The data survived", "invalid": "The data did not survive", "unknown": "No verdict"}
 
@@ -33,8 +34,11 @@ _TITLES = {"valid": "The data survived", "invalid": "The data did not survive", 
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
     return environment.get_template("report.html.j2")
@@ -52,8 +56,11 @@ def render(history: History, summary: Summary, results: Sequence[Result]) -> str
         numbers=_numbers(history, summary),
         peers=_peers(history, timeline),
         bands=plots.COPY_BANDS,
-        states=[state for state in ("up", "starting", "killed", "stopped", "paused", "wiped")
-                if any(span.state == state for spans in timeline.spans.values() for span in spans)],
+        states=[
+            state
+            for state in ("up", "starting", "killed", "stopped", "paused", "wiped")
+            if any(span.state == state for spans in timeline.spans.values() for span in spans)
+        ],
         torn=history.torn,
     )
 
@@ -75,15 +82,17 @@ def _figures(history: History, timeline: Timeline) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = []
     for layout, pixels, left, height in _LAYOUTS:
         frame = Frame(pixels, height, seconds, left)
-        figures.append({
-            "layout": layout,
-            "phases": Markup(plots.phase_strip(history, Frame(pixels, 22, seconds, left))),  # noqa: S704 - escaped in svg.py
-            "load": Markup(plots.load_plot(made, width, timeline, frame)),  # noqa: S704
-            "latency": Markup(plots.latency_plot(made, width, timeline, frame)),  # noqa: S704
-            "peers": Markup(plots.peers_plot(timeline, Frame(pixels, 92, seconds, left))),  # noqa: S704
-            "copies": Markup(plots.copies_plot(history, timeline, frame)),  # noqa: S704
-            "gantt": Markup(gantt.gantt(history, timeline, gantt.gantt_frame(timeline, pixels, seconds, left))),  # noqa: S704
-        })
+        figures.append(
+            {
+                "layout": layout,
+                "phases": plots.phase_strip(history, Frame(pixels, 22, seconds, left)),
+                "load": plots.load_plot(made, width, timeline, frame),
+                "latency": plots.latency_plot(made, width, timeline, frame),
+                "peers": plots.peers_plot(timeline, Frame(pixels, 92, seconds, left)),
+                "copies": plots.copies_plot(history, timeline, frame),
+                "gantt": gantt.gantt(history, timeline, gantt.gantt_frame(timeline, pixels, seconds, left)),
+            }
+        )
     return figures
 
 
@@ -95,9 +104,9 @@ def _numbers(history: History, summary: Summary) -> list[tuple[str, str]]:
     kept = {op.key for op in history.ops if op.phase == "verify" and op.outcome == "ok"}
     numbers = [
         ("keys acknowledged", f"{acknowledged:,}"),
-        ("read back afterwards", f"{len(kept):,}" if any(op.phase == "verify" for op in history.ops) else "–"),
+        ("read back afterwards", f"{len(kept):,}" if any(op.phase == "verify" for op in history.ops) else NONE),
         ("operations under load", f"{get['total'] + put['total']:,}"),
-        ("get, 99th percentile", "–" if get["p99_ms"] is None else f"{get['p99_ms']:,.0f} ms"),
+        ("get, 99th percentile", NONE if get["p99_ms"] is None else f"{get['p99_ms']:,.0f} ms"),
         ("faults injected", f"{sum(summary['faults'].values()):,}"),
     ]
     return [(name, value.replace(",", "\u202f")) for name, value in numbers]
@@ -116,13 +125,15 @@ def _peers(history: History, timeline: Timeline) -> list[dict[str, Any]]:
         name = peer["name"]
         spans = timeline.spans.get(name, [])
         total, bad = ops.get(name, [0, 0])
-        rows.append({
-            "name": name,
-            "address": f"{peer['address']}:{peer['http_port']}",
-            "id": nodes.get(name, ""),
-            "operations": total,
-            "bad": bad,
-            "faults": sum(1 for span in spans if span.state not in {"up", "starting"}),
-            "away": sum(span.end - span.start for span in spans if span.state != "up"),
-        })
+        rows.append(
+            {
+                "name": name,
+                "address": f"{peer['address']}:{peer['http_port']}",
+                "id": nodes.get(name, ""),
+                "operations": total,
+                "bad": bad,
+                "faults": sum(1 for span in spans if span.state not in {"up", "starting"}),
+                "away": sum(span.end - span.start for span in spans if span.state != "up"),
+            }
+        )
     return rows

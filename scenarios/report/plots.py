@@ -1,4 +1,4 @@
-"""The plots of a report: load, latency, live peers, copies.  All share one time axis, left edge and fault bands."""
+"""The plots of a report: load, latency, live peers, copies; all share time axis, left edge and fault bands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fault_bands(picture: Picture, timeline: Timeline) -> None:
             picture.rect(frame.x(moment), frame.x(end), frame.top, frame.floor, "fault", fill_opacity=opacity)
 
 
-def phase_strip(history: History, frame: Frame) -> str:
+def phase_strip(history: History, frame: Frame) -> Picture:
     """Draw the phases along the top of the plots."""
     picture = Picture(frame, "phases of the run")
     for phase in PHASES:
@@ -38,13 +38,15 @@ def phase_strip(history: History, frame: Frame) -> str:
         if span is None:
             continue
         x0, x1 = frame.x(span[0]), frame.x(span[1])
-        picture.rect(x0, max(x0 + 1, x1 - 1), 2, 5, f"phase {phase}", f"{phase}: {span[0]:.1f} s to {span[1]:.1f} s")
+        picture.rect(
+            x0, max(x0 + 1, x1 - 1), 2, 5, f"phase {phase}", f"{phase}: {span[0]:.1f} s to {span[1]:.1f} s"
+        )
         if x1 - x0 > 7 * len(phase):
             picture.text(x0, 18, phase, "phase-name")
-    return str(picture)
+    return picture
 
 
-def load_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> str:
+def load_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> Picture:
     """Draw operations a second, failures on top."""
     picture = Picture(frame, "operations a second over time, failed ones marked")
     _, ticks, height = linear(max(((b.ok + b.bad + b.missed) / width for b in bins), default=1.0))
@@ -63,11 +65,13 @@ def load_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Fram
             picture.rect(x0, x1, frame.y(height(item.ok / width)), top, "bad", text)
         if item.missed:
             base = frame.y(height(total / width))
-            picture.rect(x0, x1, base, min(base - 2, frame.y(height((total + item.missed) / width))), "missed", text)
-    return str(picture)
+            picture.rect(
+                x0, x1, base, min(base - 2, frame.y(height((total + item.missed) / width))), "missed", text
+            )
+    return picture
 
 
-def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> str:
+def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> Picture:
     """Draw latency percentiles on a logarithmic scale."""
     picture = Picture(frame, "latency percentiles over time, logarithmic")
     seen = [value for item in bins for value in (item.p50, item.p99) if value is not None]
@@ -84,13 +88,15 @@ def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: F
         picture.path(points, f"line {name}")
     for item in bins:
         if item.p50 is not None and item.p99 is not None and item.p95 is not None:
-            text = (f"{item.start:.1f} s: p50 {latency_text(item.p50)}, p95 {latency_text(item.p95)}, "
-                    f"p99 {latency_text(item.p99)}")
+            text = (
+                f"{item.start:.1f} s: p50 {latency_text(item.p50)}, p95 {latency_text(item.p95)}, "
+                f"p99 {latency_text(item.p99)}"
+            )
             picture.rect(frame.x(item.start), frame.x(item.start + width), frame.top, frame.floor, "hover", text)
-    return str(picture)
+    return picture
 
 
-def peers_plot(timeline: Timeline, frame: Frame) -> str:
+def peers_plot(timeline: Timeline, frame: Frame) -> Picture:
     """Draw the number of live peers as steps."""
     picture = Picture(frame, "live peers over time")
     peers = len(timeline.spans)
@@ -108,7 +114,7 @@ def peers_plot(timeline: Timeline, frame: Frame) -> str:
         area = [(points[0][0], frame.floor), *points, (points[-1][0], frame.floor)]
         picture.path(area, "live-area", close=True)
         picture.path(points, "line live")
-    return str(picture)
+    return picture
 
 
 #: bands of the copies plot from the bottom: (style, name in the legend)
@@ -134,7 +140,7 @@ def copy_shares(census: Census) -> list[float]:
     return [count / census.keys for count in counts]
 
 
-def copies_plot(history: History, timeline: Timeline, frame: Frame) -> str:
+def copies_plot(history: History, timeline: Timeline, frame: Frame) -> Picture:
     """Draw the fraction of keys by how many of their closest live peers hold them."""
     picture = Picture(frame, "fraction of keys by number of missing copies, over time")
     fault_bands(picture, timeline)
@@ -154,7 +160,9 @@ def copies_plot(history: History, timeline: Timeline, frame: Frame) -> str:
     for index, census in enumerate(censuses):
         x0 = moments[index]
         x1 = moments[index + 1] if index + 1 < len(moments) else x0 + 2
-        text = (f"{census.end:.1f} s: {census.keys} keys, {census.deficient} short of a copy, {census.homeless} "
-                f"without any, {len(census.nodes)} live peers")
+        text = (
+            f"{census.end:.1f} s: {census.keys} keys, {census.deficient} short of a copy, {census.homeless} "
+            f"without any, {len(census.nodes)} live peers"
+        )
         picture.rect(x0, x1, frame.top, frame.floor, "hover", text)
-    return str(picture)
+    return picture

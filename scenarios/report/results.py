@@ -44,7 +44,7 @@ class _Missing:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def judge(self, history: History) -> Result:  # noqa: ARG002
+    def judge(self, history: History) -> Result:
         """Return unknown."""
         return Result(self.name, "unknown", f"this version of the kit has no check {self.name!r}")
 

@@ -66,8 +66,15 @@ def bins(history: History) -> tuple[float, list[Bin]]:
     made = []
     for index, latencies in enumerate(good):
         latencies.sort()
-        made.append(Bin(
-            begin + index * width, len(latencies), bad[index], missed[index],
-            percentile(latencies, 0.5), percentile(latencies, 0.95), percentile(latencies, 0.99),
-        ))
+        made.append(
+            Bin(
+                begin + index * width,
+                len(latencies),
+                bad[index],
+                missed[index],
+                percentile(latencies, 0.5),
+                percentile(latencies, 0.95),
+                percentile(latencies, 0.99),
+            )
+        )
     return width, made

@@ -1,4 +1,4 @@
-"""`summary.json`: what came of a run, for programs.  `docs/results.md` documents it, `summary.schema.json` binds it."""
+"""`summary.json`: what came of a run, for programs; documented in `docs/results.md`."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def summarise(history: History, results: Sequence[Result]) -> Summary:
     if finished and not failure:
         verdict = overall(results)
         decisive = [result for result in results if result.verdict == verdict]
-        reason = "; ".join(f"{result.check}: {result.headline}" for result in decisive) if verdict != "valid" else (
-            f"{len(results)} of {len(results)} checks are valid"
+        reason = (
+            "; ".join(f"{result.check}: {result.headline}" for result in decisive)
+            if verdict != "valid"
+            else (f"{len(results)} of {len(results)} checks are valid")
         )
     else:
         verdict = UNKNOWN

@@ -50,13 +50,15 @@ class Picture:
         self._label = label
         self._parts: list[str] = []
 
-    def rect(self, x0: float, x1: float, y0: float, y1: float, style: str, title: str = "", **more: object) -> None:  # noqa: PLR0913, PLR0917
+    def rect(
+        self, x0: float, x1: float, y0: float, y1: float, style: str, title: str = "", **more: object
+    ) -> None:
         """Draw a rectangle between two corners."""
         self._shape(
             "rect", style, title, x=x0, y=min(y0, y1), width=max(x1 - x0, 0.0), height=abs(y1 - y0), **more
         )
 
-    def line(self, x0: float, y0: float, x1: float, y1: float, style: str, title: str = "") -> None:  # noqa: PLR0913, PLR0917
+    def line(self, x0: float, y0: float, x1: float, y1: float, style: str, title: str = "") -> None:
         """Draw a straight line."""
         self._shape("line", style, title, x1=x0, y1=y0, x2=x1, y2=y1)
 
@@ -76,14 +78,15 @@ class Picture:
         if commands:
             self._parts.append(f'<path class="{style}" d="{"".join(commands)}"/>')
 
-    def text(self, x: float, y: float, text: str, style: str, title: str = "") -> None:  # noqa: PLR0913, PLR0917
+    def text(self, x: float, y: float, text: str, style: str, title: str = "") -> None:
         """Write a text."""
         hover = f"<title>{escape(visible(title))}</title>" if title else ""
         self._parts.append(f'<text class="{style}" x="{x:.1f}" y="{y:.1f}">{escape(visible(text))}{hover}</text>')
 
     def _shape(self, tag: str, style: str, title: str, **attributes: object) -> None:
         written = " ".join(
-            f'{name.replace("_", "-")}="{value:.1f}"' if isinstance(value, float)
+            f'{name.replace("_", "-")}="{value:.1f}"'
+            if isinstance(value, float)
             else f'{name.replace("_", "-")}="{escape(str(value))}"'
             for name, value in attributes.items()
         )
@@ -108,7 +111,8 @@ class Picture:
             self.line(self.frame.left, y, self.frame.width - self.frame.right, y, "grid")
             self.text(self.frame.left - 6, y + 3.5, label, "tick end")
 
-    def __str__(self) -> str:
+    def __html__(self) -> str:
+        """Return the element; jinja2 puts it into a page as it is."""
         frame = self.frame
         return (
             f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(self._label)}">'

@@ -5,5 +5,13 @@ from scenarios.workload.keys import KeyChooser, Ledger, Values, parse_popularity
 from scenarios.workload.openloop import Mix, preload, run_open_loop
 
 __all__ = [
-    "Client", "KeyChooser", "Ledger", "Mix", "Tally", "Values", "parse_popularity", "preload", "run_open_loop",
+    "Client",
+    "KeyChooser",
+    "Ledger",
+    "Mix",
+    "Tally",
+    "Values",
+    "parse_popularity",
+    "preload",
+    "run_open_loop",
 ]

@@ -40,7 +40,7 @@ class Client:
     the peer refused the value), otherwise "unknown".  A get is "ok" when it returned the right bytes, else "fail".
     """
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         session: aiohttp.ClientSession,
         clock: Clock,
@@ -61,7 +61,7 @@ class Client:
         self._next_id = 0
         self.tally = Tally()
 
-    def _begin(self, kind: str, key: str, seq: int, peer: str, phase: str, intended: float) -> Op:  # noqa: PLR0913, PLR0917
+    def _begin(self, kind: str, key: str, seq: int, peer: str, phase: str, intended: float) -> Op:
         now = self._clock.now()
         op = Op(self._next_id, kind, key, peer, phase, intended, now, now, "unknown", seq)
         self._next_id += 1

@@ -34,7 +34,9 @@ class Values:
 
     def __init__(self, run_id: str, size: int) -> None:
         self.size = size
-        self._prefix = _MAGIC + hashlib.sha1(run_id.encode(), usedforsecurity=False).hexdigest()[:12].encode() + b" "
+        self._prefix = (
+            _MAGIC + hashlib.sha1(run_id.encode(), usedforsecurity=False).hexdigest()[:12].encode() + b" "
+        )
 
     def make(self, key: str, seq: int) -> bytes:
         """Return the value, exactly `size` bytes."""
@@ -48,24 +50,27 @@ class Values:
             return ""
         if not body.startswith(_MAGIC):
             return f"{len(body)} bytes that no run of this kit wrote"
-        header, newline, _ = body.partition(b"\n")
-        if not newline or not header.startswith(self._prefix):
-            return f"{len(body)} bytes of another run's value"
-        fields = header[len(self._prefix):].split(b" ")
-        if fields[0] != key_digest(key).encode():
-            return f"the value of another key, with digest {fields[0][:40].decode('ascii', 'replace')}"
-        if len(body) < len(expected):
-            return f"its value cut off after {len(body)} of {len(expected)} bytes"
-        if header + b"\n" != expected[: len(header) + 1]:
-            return f"another version of its value: {header[-20:].decode('ascii', 'replace')}"
-        return "its value with changed bytes"
+        header = body.partition(b"\n")[0]
+        digest = header.removeprefix(self._prefix).partition(b" ")[0]
+        if not header.startswith(self._prefix):
+            complaint = f"{len(body)} bytes of another run's value"
+        elif digest != key_digest(key).encode():
+            complaint = f"the value of another key, with digest {digest[:40].decode('ascii', 'replace')}"
+        elif len(body) < len(expected):
+            complaint = f"its value cut off after {len(body)} of {len(expected)} bytes"
+        elif header + b"\n" != expected[: len(header) + 1]:
+            complaint = f"another version of its value: {header[-20:].decode('ascii', 'replace')}"
+        else:
+            complaint = "its value with changed bytes"
+        return complaint
 
 
 class Ledger:
     """What clients were promised: the acknowledged keys, in the order of their acknowledgement."""
 
     def __init__(self, run_id: str) -> None:
-        self._prefix = run_id
+        # Short enough to be read, and no two runs share it: an old copy must never pass for a new key.
+        self._prefix = hashlib.sha1(run_id.encode(), usedforsecurity=False).hexdigest()[:8]
         self._issued = 0
         self.keys: list[str] = []
         #: key -> the peer that acknowledged it

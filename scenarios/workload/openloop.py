@@ -46,7 +46,7 @@ class Mix:
     max_in_flight: int = 2000
 
 
-async def run_open_loop(  # noqa: PLR0913 - its collaborators
+async def run_open_loop(
     mix: Mix,
     *,
     client: Client,
@@ -87,10 +87,10 @@ async def run_open_loop(  # noqa: PLR0913 - its collaborators
         await asyncio.gather(*flying, return_exceptions=True)
 
 
-def _operation(  # noqa: PLR0913, PLR0917
+def _operation(
     mix: Mix, client: Client, ledger: Ledger, peers: Sequence[str], rng: random.Random, due: float
 ) -> Coroutine[None, None, Op]:
-    """Draw the next operation; called in the order of intended starts, so draws do not depend on answers' order."""
+    """Draw the next operation; called in the order of intended starts, whatever the order of the answers."""
     reads = rng.random() < mix.reads
     if reads and ledger.keys:
         key = ledger.keys[mix.popularity(rng, len(ledger.keys))]
@@ -106,7 +106,7 @@ def other_peer(peers: Sequence[str], writer: str, rng: random.Random) -> str:
     return peers[index]
 
 
-async def preload(  # noqa: PLR0913 - its collaborators
+async def preload(
     keys: int, *, client: Client, ledger: Ledger, fleet: Up, clock: Clock, rng: random.Random, parallel: int = 32
 ) -> int:
     """Write `keys` new keys as fast as `parallel` clients can; return how many were acknowledged."""

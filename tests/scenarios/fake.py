@@ -48,7 +48,13 @@ class FakeCluster:
     name = "fake"
 
     def __init__(
-        self, peers: int = 5, ksize: int = 3, *, replicate: float = 0.3, subnet: str = "127.0.50", port: int = 0,
+        self,
+        peers: int = 5,
+        ksize: int = 3,
+        *,
+        replicate: float = 0.3,
+        subnet: str = "127.0.50",
+        port: int = 0,
         defects: frozenset[str] = frozenset(),
         capabilities: frozenset[str] = frozenset({"kill", "stop", "pause", "wipe"}),
         logs: Path | None = None,
@@ -120,19 +126,28 @@ class FakeCluster:
         return web.Response(text="ok")
 
     async def _status(self, member: FakePeer, _request: web.Request) -> web.Response:
-        return web.json_response({
-            "id": member.node_id, "state": "joined", "ksize": self.ksize, "version": "fake",
-            "intervals": {"refresh": 1, "replicate": self.replicate, "republish": 24, "expire": 24},
-        })
+        return web.json_response(
+            {
+                "id": member.node_id,
+                "state": "joined",
+                "ksize": self.ksize,
+                "version": "fake",
+                "intervals": {"refresh": 1, "replicate": self.replicate, "republish": 24, "expire": 24},
+            }
+        )
 
     async def _storage(self, member: FakePeer, request: web.Request) -> web.Response:
         after, limit = request.query.get("after", ""), min(3, int(request.query["limit"]))
         digests = sorted(d for d in member.store if d > after)
         page = digests[:limit]
-        return web.json_response({
-            "total": len(member.store), "bytes": 0, "keys": [{"key": d, "size": 1} for d in page],
-            "next": page[-1] if len(digests) > limit else None,
-        })
+        return web.json_response(
+            {
+                "total": len(member.store),
+                "bytes": 0,
+                "keys": [{"key": d, "size": 1} for d in page],
+                "next": page[-1] if len(digests) > limit else None,
+            }
+        )
 
     async def _put(self, _member: FakePeer, request: web.Request) -> web.Response:
         digest = sha1(unquote(request.raw_path.removeprefix("/dht/")).encode())
