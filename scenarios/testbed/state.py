@@ -47,7 +47,7 @@ class StateFolder:
     @classmethod
     def default(cls) -> StateFolder:
         """Return the folder named by `TESTBED_STATE`, else `.testbed` of the checkout."""
-        return cls(Path(os.environ.get("TESTBED_STATE") or ROOT / ".testbed").absolute())
+        return cls(Path(os.environ.get("TESTBED_STATE") or ROOT / ".testbed").resolve())
 
     @property
     def current_file(self) -> Path:
