@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STOCK := .venv-stock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
@@ -16,11 +17,41 @@ $(STAMP): requirements.lock pyproject.toml node/pyproject.toml
 	@echo "installing into $(VENV) (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e node
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e node \
+	    --config-settings editable_mode=compat  # a path entry: Twisted finds plugins on the path only
 	@touch $@
 
 .PHONY: venv
 venv: $(STAMP) ## install everything into .venv
+
+$(STOCK)/.installed: tests/interop/requirements.lock
+	@echo "installing the stock implementation into $(STOCK) (once, for the interoperability tests)"
+	@test -x $(STOCK)/bin/python || $(PYTHON) -m venv $(STOCK)
+	@$(STOCK)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/interop/requirements.lock
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## the main job: 8 peers deployed, churned, judged, gone again
+	@$(BIN)/fab demo
+
+.PHONY: test
+test: $(STAMP) $(STOCK)/.installed ## every test that needs no root
+	@$(BIN)/trial --temp-directory .cache/trial kademlia
+	@$(BIN)/pytest -m "not root"
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, mypy --strict, ansible-lint, yamllint, shellcheck
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict node/kademlia
+	@$(BIN)/mypy --strict scenarios
+	@$(BIN)/ansible-lint --offline --profile production deploy.yml provisioning
+	@$(BIN)/yamllint --strict inventory provisioning deploy.yml
+	@$(BIN)/shellcheck .ci/run
+
+.PHONY: clean
+clean: ## remove what make installed and the tests left; results stay
+	@rm -rf $(VENV) $(STOCK) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: lock
 lock: ## renew requirements.lock and node/requirements.lock (the only target that resolves versions)
