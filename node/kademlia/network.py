@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kademlia.records import Value
-    from kademlia.rpc import Address
+    from kademlia.rpc import Address, Answer
     from kademlia.shim import FaultShim
 
 __all__ = ["MAX_VALUE", "Fetched", "Neighbour", "Published", "Server"]
@@ -157,10 +157,10 @@ class Server:
     # -- joining --------------------------------------------------------------------------------------------------
 
     def bootstrap(self, addresses: Iterable[Address]) -> Deferred[list[Address]]:
-        """Join the network through peers at (IP address, UDP port); fires with those that answered.
+        """Join the network through peers at (IP address, UDP port); fires with those that answered by then.
 
-        An empty list means that nobody answered.  Raises `BootstrapError` at once when one is not an IP address
-        and a port.
+        It joins through the first that answers: the dead among them hold nobody up.  An empty list means that
+        nobody answered.  Raises `BootstrapError` at once when one is not an IP address and a port.
         """
         wanted = [(str(address), port) for address, port in addresses]
         for address, port in wanted:
@@ -171,12 +171,22 @@ class Server:
         return ensureDeferred(self._bootstrap(wanted))
 
     async def _bootstrap(self, addresses: list[Address]) -> list[Address]:
-        answers = await gatherResults([self.protocol.greet(address) for address in addresses])
-        reached = []
-        for address, answer in zip(addresses, answers, strict=True):
+        reached: list[Address] = []
+        silent = len(addresses)
+        first: Deferred[None] = succeed(None) if not addresses else Deferred()
+
+        def greeted(answer: Answer, address: Address) -> None:
+            nonlocal silent
+            silent -= 1
             if answer.happened and is_id(answer.value) and answer.value != self.id:
                 self.protocol.heard_from(Contact(answer.value, *address))
                 reached.append(address)
+            if not first.called and (reached or not silent):
+                first.callback(None)
+
+        for address in addresses:
+            self.protocol.greet(address).addCallback(greeted, address)
+        await first
         if reached:
             await self._join()
         return reached

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kademlia.codec import Extension, MalformedDatagram
 from kademlia.contact import Contact
-from kademlia.errors import QuotaExceeded
+from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
 from kademlia.records import Record, is_value
 from kademlia.rpc import NO_EXTENSION, Address, Answer, Reply, RPCProtocol
@@ -156,7 +156,9 @@ class KademliaProtocol(RPCProtocol):
                 return True
             life = life_in(self.extension, self.keeper.expire)
             held = self.keeper.accept(key, value, version, life)
-        except QuotaExceeded:
+        except (QuotaExceeded, StorageError) as error:
+            self.stats.rpcs["store", "full"] += 1
+            self.log.debug("not stored: {error}", error=error)
             return Reply(False, {FULL: True})
         return True if held.version == version else Reply(True, {VERSION: held.version})
 

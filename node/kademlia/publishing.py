@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from twisted.internet.defer import Deferred, gatherResults
 
 from kademlia.crawling import Crawl, Found
-from kademlia.errors import NoPeersReachable, QuotaExceeded, ValueTooLarge
+from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
 from kademlia.ids import to_int
 from kademlia.protocol import FULL, version_in
 from kademlia.records import Publication, Record, Value, encode_value, is_value
@@ -145,7 +145,7 @@ class Publisher:
                 held = self.keeper.accept(
                     record.key, record.value, record.version, record.expires_at - self.keeper.wall()
                 )
-            except QuotaExceeded:
+            except (QuotaExceeded, StorageError):  # the others may have room, and a disk that works
                 full += 1
             else:
                 replicas += 1

@@ -32,7 +32,7 @@ class Histogram:
 class Stats:
     """Everything counted since the process started."""
 
-    #: (RPC name, outcome): "ok", "timeout", "late", "error" for calls; "served", "refused" for requests
+    #: (RPC name, outcome): "ok", "timeout", "late", "error" for calls; "served", "refused", "full" for requests
     rpcs: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: (kind, outcome): kind "node" or "value"; outcome "converged", "found", "missing", "empty"
     lookups: Counter[tuple[str, str]] = field(default_factory=Counter)

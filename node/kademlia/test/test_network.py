@@ -65,6 +65,16 @@ class Joining(SynchronousTestCase):
         server = network.server(0)
         assert network.result(server.bootstrap([("10.9.9.9", 1)])) == []
 
+    def test_dead_bootstrap_peers_hold_nobody_up(self) -> None:
+        """A restarted peer is back at once, though half of its bootstrap peers are down."""
+        network = Network()
+        server = network.grow(3)[0]
+        newcomer = network.server(9)
+        started = network.seconds()
+        reached = network.result(newcomer.bootstrap([("10.9.9.9", 1), home(server), ("10.9.9.8", 1)]))
+        assert reached == [home(server)]
+        assert network.seconds() - started < 0.1
+
     def test_a_peer_that_bootstraps_from_itself_does_not_know_itself(self) -> None:
         """Everyone has the same list of bootstrap peers, the bootstrap peers too."""
         network = Network()
