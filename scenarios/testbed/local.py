@@ -49,8 +49,8 @@ class LocalProvider:
     def kill(self, peer: Peer) -> None:
         """SIGKILL the peer; it stays down until `start`."""
         pid = self.supervisor.process(peer.name)["pid"]
-        # supervisord keeps a process down only if it stops it itself, by SIGTERM.  A peer that is frozen first never
-        # acts on that signal: what ends it is the SIGKILL, in whatever it was doing.
+        # supervisord keeps a process down only if it stops it itself, by SIGTERM.  A peer that is frozen first
+        # never acts on that signal: what ends it is the SIGKILL, in whatever it was doing.
         if pid:
             processes.signal_peer(pid, self.folder, signal.SIGSTOP)
         self.supervisor.stop(peer.name, wait=False)

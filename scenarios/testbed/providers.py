@@ -24,7 +24,8 @@ def open_provider(folder: StateFolder, name: str) -> LocalProvider:
             "`ansible-playbook deploy.yml`"
         )
     raise TestbedError(
-        f"provider {name} is not available through fab yet; run `ansible-playbook -i inventory/fleet.yml deploy.yml`"
+        f"provider {name} is not available through fab yet; run "
+        "`ansible-playbook -i inventory/fleet.yml deploy.yml`"
     )
 
 

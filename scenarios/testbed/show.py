@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def table(topology: Topology, observations: Sequence[Observation]) -> Table:
         title=f"{len(topology.peers)} peers on {topology.provider}, k = {topology.ksize}, α = {topology.alpha}, "
         f"profile {topology.profile}",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for heading in ("peer", "address", "UDP", "node ID", "state"):
         shown.add_column(heading, no_wrap=True)
@@ -77,12 +80,12 @@ def summary(topology: Topology, seconds: float) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a time span for a person: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Return a time span for a person: 42s, 3m05s, 2h10m."""
     if seconds is None:
         return ""
     whole = int(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole}s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from invoke import Collection, task
+from invoke.collection import Collection
+from invoke.tasks import Task
 from rich.console import Console
 
 from scenarios.errors import TestbedError, UsageError
@@ -21,7 +22,9 @@ from scenarios.testbed.state import StateFolder
 from scenarios.testbed.topology import topology
 
 if TYPE_CHECKING:
-    from invoke import Context
+    from collections.abc import Callable
+
+    from invoke.context import Context
 
 #: seconds that healed peers have to join the network again
 HEALED = 60.0
@@ -43,24 +46,13 @@ def whole(option: str, text: str | None, lowest: int = 1) -> int | None:
     return int(text)
 
 
-@task(
-    help={
-        "provider": "where the peers run: local (default); lxc, libvirt, virtualbox: see `vagrant up`",
-        "peers": "how many peers",
-        "ksize": "k of the paper: replicas of a value, contacts in a bucket (also --k)",
-        "alpha": "α of the paper: requests in flight during a lookup",
-        "profile": "intervals: paper, lab or demo",
-        "http_port": "HTTP port of the first peer",
-        "udp_port": "UDP port of the first peer",
-        "first_address": "address of the first peer; the others follow",
-    }
-)  # type: ignore[untyped-decorator]
 @reports_errors
 def up(
     context: Context,
     provider: str | None = None,
     peers: str | None = None,
     ksize: str | None = None,
+    k: str | None = None,
     alpha: str | None = None,
     profile: str | None = None,
     http_port: str | None = None,
@@ -72,7 +64,7 @@ def up(
     given: dict[str, Any] = {
         "provider": provider,
         "peers": whole("peers", peers),
-        "ksize": whole("ksize", ksize),
+        "ksize": whole("k", k) if ksize is None else whole("ksize", ksize),
         "alpha": whole("alpha", alpha),
         "profile": profile,
         "http_port": whole("http-port", http_port),
@@ -93,16 +85,16 @@ def up(
                     lifecycle.down(folder)  # refused before anything was touched
                 raise
     except (TestbedError, KeyboardInterrupt) as error:
-        if folder.current_file.exists():
+        record = folder.read()
+        if record is not None and not record.complete:
             hint = "the testbed is incomplete: `fab testbed.up` tries again, `fab testbed.down` removes it"
             if isinstance(error, TestbedError):
                 raise TestbedError(f"{error}; {hint}") from None
             print(f"fab: {hint}", file=sys.stderr)
         raise
-    console.print(show.summary(wanted, time.monotonic() - began))
+    print(show.summary(wanted, time.monotonic() - began))
 
 
-@task(help={"json": "print JSON instead of a table"}, auto_shortflags=False)  # type: ignore[untyped-decorator]
 @reports_errors
 def status(context: Context, json: bool = False) -> None:
     """Show every peer: address, node ID, state, uptime, contacts, keys."""
@@ -124,9 +116,6 @@ def status(context: Context, json: bool = False) -> None:
         console.print(show.table(topology(declared), observations))
 
 
-@task(
-    help={"peer": "only this peer", "lines": "how many lines of each", "follow": "go on as lines are written"},
-)  # type: ignore[untyped-decorator]
 @reports_errors
 def log(context: Context, peer: str | None = None, lines: str = "20", follow: bool = False) -> None:
     """Show the end of the peers' logs."""
@@ -148,7 +137,6 @@ def log(context: Context, peer: str | None = None, lines: str = "20", follow: bo
         sys.stderr.close()  # `fab testbed.logs | head`: the reader has enough
 
 
-@task  # type: ignore[untyped-decorator]
 @reports_errors
 def heal(context: Context) -> None:
     """Undo every fault: resume, start and unblock peers, and wait until they have joined again."""
@@ -168,7 +156,6 @@ def heal(context: Context) -> None:
     print(f"all {len(peers)} peers are up and have joined")
 
 
-@task  # type: ignore[untyped-decorator]
 @reports_errors
 def down(context: Context) -> None:
     """End every process of the testbed and delete all that it wrote."""
@@ -183,9 +170,33 @@ def down(context: Context) -> None:
     print(f"testbed removed ({ended} processes ended){hint}")
 
 
-namespace = Collection("testbed")
-namespace.add_task(up)
-namespace.add_task(status)
-namespace.add_task(log, name="logs")
-namespace.add_task(heal)
-namespace.add_task(down)
+OPTIONS = {
+    "up": {
+        "provider": "where the peers run: local (default); lxc, libvirt, virtualbox: see `vagrant up`",
+        "peers": "how many peers",
+        "ksize": "k of the paper: replicas of a value, contacts in a bucket",
+        "k": "the same as --ksize",
+        "alpha": "α of the paper: requests in flight during a lookup",
+        "profile": "intervals: paper, lab or demo",
+        "http_port": "HTTP port of the first peer; the others follow",
+        "udp_port": "UDP port of the first peer; the others follow",
+        "first_address": "address of the first peer; the others follow",
+    },
+    "status": {"json": "print JSON instead of a table"},
+    "logs": {
+        "peer": "only this peer",
+        "lines": "how many lines of each [20]",
+        "follow": "go on as lines are written",
+    },
+}
+
+
+def _namespace() -> Collection:
+    collection = Collection("testbed")
+    tasks: dict[str, Callable[..., None]] = {"up": up, "status": status, "logs": log, "heal": heal, "down": down}
+    for name, body in tasks.items():
+        collection.add_task(Task(body, name=name, help=OPTIONS.get(name), auto_shortflags=False))
+    return collection
+
+
+namespace = _namespace()

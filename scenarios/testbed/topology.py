@@ -69,9 +69,11 @@ def load(path: Path, settings: Mapping[str, Any] | None = None) -> Declaration:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
-        return declare(document, settings or {})
+        declared = declare(document, {})
     except UsageError as error:
         raise UsageError(f"{path.name}: {error}") from None
+    # What is wrong from here on is wrong with an option, not with the file.
+    return declare(document, settings) if settings else declared
 
 
 def declare(document: Any, settings: Mapping[str, Any]) -> Declaration:

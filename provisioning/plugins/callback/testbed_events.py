@@ -1,4 +1,4 @@
-"""Ansible callback: tell `fab` what a deployment is doing, one JSON object a line, on a pipe that `fab` hands over."""
+"""Ansible callback: tell `fab` what a deployment is doing, one JSON object a line, on a pipe it hands over."""
 
 from __future__ import annotations
 
@@ -46,11 +46,9 @@ class CallbackModule(CallbackBase):
         """Tell what failed, and where."""
         if not ignore_errors:
             message = result.result.get("msg") or result.result.get("module_stderr") or "no message"
-            self._tell(
-                event="failed", host=result.host.get_name(), name=result.task.get_name(), message=str(message)
-            )
+            self._tell(event="failed", host=result.host.get_name(), message=str(message))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Tell which host cannot be reached."""
         message = str(result.result.get("msg", "unreachable"))
-        self._tell(event="failed", host=result.host.get_name(), name="log in", message=message)
+        self._tell(event="failed", host=result.host.get_name(), message=message)

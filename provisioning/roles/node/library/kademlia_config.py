@@ -38,7 +38,7 @@ moved: {type: bool, returned: always, description: 'Whether a peer changed its a
 """
 
 HEADER = "# Written by Ansible; changes made here are lost at the next deployment.\n"
-TOKEN = "control.token"
+CONTROL_FILE = "control.token"
 #: where each setting belongs in the file
 SETTINGS = {
     "ksize": ("node", "ksize"),
@@ -80,7 +80,7 @@ def peer_document(params: dict[str, Any], peer: dict[str, Any]) -> dict[str, dic
         "intervals": {},
         "http": {"address": peer["address"], "port": int(peer["http_port"])},
         "storage": {},
-        "control": {"token_file": str(config_dir / TOKEN)} if params["control"] else {},
+        "control": {"token_file": str(config_dir / CONTROL_FILE)} if params["control"] else {},
         "log": {},
     }
     for setting, value in {**params["settings"], **(params["overrides"].get(name) or {})}.items():
@@ -118,7 +118,7 @@ def write(path: Path, text: str, mode: int, group: int) -> None:
             os.fchown(descriptor, -1, group)
             os.fchmod(descriptor, mode)
             new.write(text)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -159,7 +159,7 @@ def main() -> None:
     texts = {peer["name"]: toml(peer_document(params, peer)) for peer in params["peers"]}
     before = {n: p.read_text() if (p := config_dir / f"{n}.toml").exists() else "" for n in texts}
     changed = [name for name, text in texts.items() if before[name] != text]
-    token_missing = params["control"] and not (config_dir / TOKEN).exists()
+    token_missing = params["control"] and not (config_dir / CONTROL_FILE).exists()
     folders_missing = not config_dir.is_dir()
     if not module.check_mode:
         owner = params["owner"]
@@ -170,7 +170,7 @@ def main() -> None:
         for name in changed:
             write(config_dir / f"{name}.toml", texts[name], mode, group)
         if token_missing:
-            write(config_dir / TOKEN, secrets.token_hex(32) + "\n", mode, group)
+            write(config_dir / CONTROL_FILE, secrets.token_hex(32) + "\n", mode, group)
     module.exit_json(
         changed=bool(changed or token_missing or folders_missing),
         changed_peers=changed,

@@ -17,8 +17,8 @@ DOCUMENTATION = """
 module: kademlia_service
 short_description: Keep the peers of a host running what is deployed
 description:
-  - C(started) starts what is down, all at once, and stops and deletes peers that are no longer declared; it returns
-    the running peers that were started from an older configuration or an older node.
+  - C(started) starts what is down, all at once, and stops and deletes peers that are no longer declared; it
+    returns the running peers that were started from an older configuration or an older node.
   - C(restarted) restarts the peers named in I(names) one after the other, each awaited before the next.
   - C(joined) waits until every peer has joined the network.
 options:

@@ -16,7 +16,8 @@ DOCUMENTATION = """
 module: kademlia_venv
 short_description: Install the node into a virtual environment, without network
 description:
-  - New dependencies make a new environment; a new node alone is installed over the old one. Otherwise nothing is done.
+  - New dependencies make a new environment; a new node alone is installed over the old one. Otherwise nothing is
+    done.
 options:
   path: {type: path, required: true, description: The virtual environment.}
   python: {type: str, required: true, description: Python 3.11 or later to make it from.}
@@ -35,7 +36,9 @@ FILL_PLUGIN_CACHE = "from twisted.plugin import IPlugin, getPlugins; list(getPlu
 def run(module: AnsibleModule, command: list[str], what: str) -> None:
     """Run a command or fail with one line that says what was attempted."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(  # noqa: S603 - no shell is involved
+            command, capture_output=True, text=True, check=False
+        )
     except OSError as error:
         module.fail_json(msg=f"cannot {what}: {command[0]}: {error.strerror}")
     if done.returncode:

@@ -64,7 +64,9 @@ class PipFailed(Exception):
 def pip(*arguments: str) -> None:
     """Run this Python's pip; raises `PipFailed`."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(  # noqa: S603 - no shell is involved
+        command, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise PipFailed((done.stderr or done.stdout).strip()[-1500:])
 

@@ -42,7 +42,7 @@ def wait_until_joined(
     pending = {peer["name"]: peer for peer in peers}
     with ThreadPoolExecutor(max_workers=16) as pool:
         while True:
-            answers = dict(zip(pending, pool.map(status, pending.values())))
+            answers = dict(zip(pending, pool.map(status, pending.values()), strict=True))
             pending = {name: peer for name, peer in pending.items() if answers[name] not in JOINED}
             if not pending:
                 return {}
@@ -53,7 +53,7 @@ def wait_until_joined(
 
 
 def complaint(unjoined: dict[str, str], peers: Sequence[dict[str, Any]], tail: Callable[[str], str]) -> str:
-    """Return the error for peers that have not joined: each with its state, and the first with the end of its log."""
+    """Return the error for peers that have not joined: their states, and the end of the first one's log."""
     places = {peer["name"]: f"{peer['address']}:{peer['http_port']}" for peer in peers}
     named = [f"{name} ({places[name]}): {reason}" for name, reason in unjoined.items()]
     more = f" and {len(named) - 5} more" if len(named) > 5 else ""

@@ -79,7 +79,7 @@ class Supervisor:
     # --- what a deployment does ------------------------------------------------------------------------------
 
     def started(self, deployments: dict[str, str], check: bool) -> tuple[list[str], list[str]]:
-        """Have every peer of `deployments` running; return what was done and the peers that run something older."""
+        """Have these peers running; return what was done, and the peers that run something older."""
         text = self._conf(deployments)
         changed = not self.conf.exists() or self.conf.read_text() != text
         running = self._answers()
@@ -139,7 +139,7 @@ class Supervisor:
     @property
     def _rpc(self) -> Any:
         # Imported here: a host with systemd has this file, and no supervisor.
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import SupervisorTransport  # noqa: PLC0415
 
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         return xmlrpc.client.ServerProxy("http://localhost", transport=transport).supervisor
@@ -175,7 +175,9 @@ class Supervisor:
 
     def _start_daemon(self) -> None:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.conf)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(  # noqa: S603 - no shell is involved
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
         if done.returncode:
             raise ManagerError(f"supervisord does not start: {(done.stderr or done.stdout).strip()[-500:]}")
         deadline = time.monotonic() + 10

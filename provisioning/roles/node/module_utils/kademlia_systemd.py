@@ -16,7 +16,7 @@ class Systemd:
         self.config_dir = Path(params["config_dir"])
 
     def started(self, deployments: dict[str, str], check: bool) -> tuple[list[str], list[str]]:
-        """Have every peer of `deployments` running; return what was done and the peers that run something older."""
+        """Have these peers running; return what was done, and the peers that run something older."""
         show = self._show(list(deployments))
         down = [name for name, (state, enabled, _) in show.items() if state != "active" or enabled != "enabled"]
         outdated = [
@@ -28,15 +28,15 @@ class Systemd:
             # Read by the unit at each start, so that a process tells by its environment what it was started from.
             (self.config_dir / f"{name}.env").write_text(f"KADEMLIA_DEPLOYMENT={deployment}\n")
         if down:
-            self._systemctl("enable", "--now", *map(_unit, down))
+            self._output("enable", "--now", *map(_unit, down))
         gone = sorted({path.stem for path in self.config_dir.glob("*.toml")} - set(deployments))
         if gone:
-            self._systemctl("disable", "--now", *map(_unit, gone))
+            self._output("disable", "--now", *map(_unit, gone))
         return [f"started {name}" for name in down] + [f"removed {name}" for name in gone], outdated
 
     def restart(self, name: str) -> None:
         """Stop a peer in an orderly way and start what is deployed now."""
-        self._systemctl("restart", _unit(name))
+        self._output("restart", _unit(name))
 
     def removed(self, name: str) -> None:
         """Forget what `started` wrote for a peer that is gone."""
@@ -51,7 +51,7 @@ class Systemd:
     def log_tail(self, name: str, lines: int = 8) -> str:
         """Return the end of a peer's journal."""
         command = ["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={_unit(name)}"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return _run(*command).stdout.strip()
 
     def _show(self, names: list[str]) -> dict[str, tuple[str, str, str]]:
         """Return state, enablement and main process of each peer, by one call for all."""
@@ -71,14 +71,15 @@ class Systemd:
             return ""
         return next((e.partition("=")[2] for e in environment if e.startswith("KADEMLIA_DEPLOYMENT=")), "")
 
-    def _systemctl(self, *arguments: str) -> None:
-        self._output(*arguments)
-
     def _output(self, *arguments: str) -> str:
-        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+        done = _run("systemctl", *arguments)
         if done.returncode:
             raise ManagerError(f"systemctl {arguments[0]} failed: {done.stderr.strip()[-500:]}")
         return done.stdout
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
 
 
 def _unit(name: str) -> str:
