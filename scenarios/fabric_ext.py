@@ -1,6 +1,6 @@
 """Two repairs to how `fab` (invoke 2.2) reads its command line, made when the fabfile is loaded.
 
-1. An option whose name is one letter can only be given as `-k`; here `--k` works too.
+1. An option called k can only be given as `-k`; here `--k` works too.
 2. A command line that cannot be parsed exits with 1, which here means "the data did not survive"; it becomes 2.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import invoke.collection
 from invoke.exceptions import Exit, ParseError
-from invoke.parser.context import ParserContext
+from invoke.parser.context import ParserContext, to_flag
 from invoke.parser.parser import ParseMachine
 
 
@@ -28,11 +28,10 @@ class UsageExit(Exit, ParseError):
 
 class _Context(ParserContext):
     def add_arg(self, *args: Any, **kwargs: Any) -> None:
-        known = set(self.flags)
         super().add_arg(*args, **kwargs)
-        for flag in set(self.flags) - known:
-            if len(flag) == 2:
-                self.flags.alias(f"-{flag}", to=flag)  # type: ignore[no-untyped-call]
+        # Only k: invoke gives many options a short form, and those are not meant.
+        if "-k" in self.flags and "--k" not in self.flags:
+            self.flags.alias("--k", to=to_flag(self.args["k"].names[0]))  # type: ignore[no-untyped-call]
 
 
 def _error(machine: Any, message: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.context import Context
 from invoke.tasks import task
 from rich.console import Console
 
@@ -14,6 +14,9 @@ from scenarios.errors import UsageError
 from scenarios.report import write_results
 from scenarios.report.terminal import print_verdict
 from scenarios.testbed.cli import reports_errors
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 _RUN_HELP = {"run": "folder of the run, for example results/churn/20260101T120000"}
 

@@ -22,6 +22,7 @@ from scenarios.workload.keys import SMALLEST_VALUE, parse_popularity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
     from scenarios.checks import Check
     from scenarios.faults.schedule import Step
     from scenarios.testbed.model import Topology

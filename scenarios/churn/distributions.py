@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from scenarios.options import duration, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     import random
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from scenarios.clock import RunClock
 from scenarios.engine import preflight
 from scenarios.engine.display import Display, Status
@@ -32,9 +31,10 @@ from scenarios.report import write_results
 from scenarios.workload import Client, Ledger, Mix, Values, preload, run_open_loop
 
 if TYPE_CHECKING:
-    import aiohttp
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    import aiohttp
 
     from scenarios.report.summary import Summary
     from scenarios.scenario import Plan, Scenario
@@ -107,8 +107,15 @@ class Run:
         return await self.census.holders_of(key_index)
 
     async def repaired(self, limit: float) -> float | None:
-        """Wait for the network to repair itself; return the seconds it took, None when `limit` was not enough."""
-        return await self.census.repaired(limit)
+        """Wait for the network to repair itself; return the seconds it took, None when `limit` was not enough.
+
+        Peers that are starting are part of the network: what belongs on them is known when they are up.
+        """
+        begin = self.clock.now()
+        starting = [name for name, state in self.fleet.down().items() if state == "starting"]
+        await self.fleet.wait_up(starting, limit)
+        took = await self.census.repaired(limit - (self.clock.now() - begin))
+        return None if took is None else self.clock.now() - begin
 
     # The phases.
 

@@ -33,7 +33,7 @@ def load(path: Path) -> History:
                 history = History(header=_header(record, path), torn=torn)
             else:
                 _add(history, pending, record, number)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HistoryError(f"{path}, line {number}: not a history record ({error!r})") from None
     if history is None:
         raise HistoryError(f"{path} is empty: the run ended before it began")
