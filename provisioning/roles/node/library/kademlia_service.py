@@ -68,13 +68,18 @@ def start(params: dict[str, Any], manager: Supervisor | Systemd, check: bool) ->
 
 def restart(module: AnsibleModule, manager: Supervisor | Systemd) -> dict[str, Any]:
     """Restart the named peers; fails at the first that does not join again, so that the others stay up."""
-    params = module.params
-    for peer in params["peers"]:
-        if peer["name"] in params["names"] and not module.check_mode:
-            manager.restart(peer["name"])
-            if not params["together"]:
-                join(module, manager, [peer])
-    return {"actions": [f"restarted {name}" for name in params["names"]], "changed": bool(params["names"])}
+    names = module.params["names"]
+    peers = [peer for peer in module.params["peers"] if peer["name"] in names]
+    if module.check_mode:
+        pass
+    elif module.params["together"]:
+        # Peers that moved find nobody to join by until all have moved.
+        manager.restart(names)
+    else:
+        for peer in peers:
+            manager.restart([peer["name"]])
+            join(module, manager, [peer])
+    return {"actions": [f"restarted {name}" for name in names], "changed": bool(names)}
 
 
 def join(module: AnsibleModule, manager: Supervisor | Systemd, peers: list[dict[str, Any]]) -> None:

@@ -107,11 +107,18 @@ class Supervisor:
         actions += self._start_stopped(list(deployments), check=False)
         return actions, [name for name in outdated if name not in stopped]
 
-    def restart(self, name: str) -> None:
-        """Stop a peer in an orderly way and start what is deployed now."""
-        with contextlib.suppress(xmlrpc.client.Fault):
-            self._rpc.stopProcess(name)
-        self._replace(name)
+    def restart(self, names: Sequence[str]) -> None:
+        """Stop these peers at once, in an orderly way, and start what is deployed now."""
+        for name in names:
+            with contextlib.suppress(xmlrpc.client.Fault):
+                self._rpc.stopProcess(name, False)
+        deadline = time.monotonic() + self.stop_timeout + 10
+        while len(self._stopped(names)) < len(names):
+            if time.monotonic() > deadline:
+                raise ManagerError(f"not all of {', '.join(names)} end; see {self.directory}/supervisord.log")
+            time.sleep(0.02)
+        for name in names:
+            self._replace(name)
 
     def removed(self, name: str) -> None:
         """Forget the log of a peer that is gone; `started` has stopped it."""

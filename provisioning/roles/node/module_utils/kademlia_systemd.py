@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.kademlia_supervisor import ManagerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Systemd:
@@ -34,9 +37,9 @@ class Systemd:
             self._output("disable", "--now", *map(_unit, gone))
         return [f"started {name}" for name in down] + [f"removed {name}" for name in gone], outdated
 
-    def restart(self, name: str) -> None:
-        """Stop a peer in an orderly way and start what is deployed now."""
-        self._output("restart", _unit(name))
+    def restart(self, names: Sequence[str]) -> None:
+        """Stop these peers at once, in an orderly way, and start what is deployed now."""
+        self._output("restart", *map(_unit, names))
 
     def removed(self, name: str) -> None:
         """Forget what `started` wrote for a peer that is gone."""
