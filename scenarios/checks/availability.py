@@ -45,11 +45,11 @@ class Availability:
         total_puts = sum(puts.values())
         result = Result(self.name, UNKNOWN, "no get was made through a live peer: there is nothing to judge")
         result.facts = [
-            ("gets through live peers", f"{len(judged)}, of which {good} ok"),
+            ("gets through live peers", f"{len(judged)}: {good} ok"),
             ("threshold", percent(threshold)),
-            ("puts", f"{total_puts}, of which {puts['ok']} ok, {puts['fail']} fail, {puts['unknown']} unknown"),
-            ("gets cut off by a fault on their own peer", str(cut_off)),
-            ("starts missed by the client", str(len(history.missed))),
+            ("puts", f"{total_puts}: {puts['ok']} ok, {puts['fail']} fail, {puts['unknown']} unknown"),
+            ("gets cut off by faults", str(cut_off)),
+            ("starts missed", str(len(history.missed))),
         ]
         if not judged:
             return result

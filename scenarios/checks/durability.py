@@ -38,7 +38,7 @@ class Durability:
         result.facts = [
             ("acknowledged keys", str(len(promised))),
             ("read back", str(len(promised) - len(lost) - len(unread))),
-            ("of them not at the first attempt", str(late)),
+            ("not at the first attempt", str(late)),
             ("lost", str(len(lost))),
             ("answers with wrong bytes", str(len(corrupt))),
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from scenarios.checks.replication import repair_periods
 from scenarios.history.timeline import Timeline
 from scenarios.report import gantt, plots
 from scenarios.report.series import bins
@@ -41,6 +42,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["spoken"] = _spoken
     return environment.get_template("report.html.j2")
 
 
@@ -65,6 +67,18 @@ def render(history: History, summary: Summary, results: Sequence[Result]) -> str
     )
 
 
+def _spoken(value: object, name: str = "") -> str:
+    """Return the value of an option as a person would write it."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    unit = " s" if name in {"duration", "timeout", "settle"} else " bytes" if name == "value-size" else ""
+    return f"{value:g}{unit}" if isinstance(value, float) else f"{value}{unit}"
+
+
 def _title(summary: Summary) -> str:
     if not summary["finished"]:
         return "Not finished"
@@ -78,7 +92,7 @@ def _title(summary: Summary) -> str:
 def _figures(history: History, timeline: Timeline) -> list[dict[str, Any]]:
     """Return every plot in both layouts."""
     seconds = max(history.end, 1.0)
-    width, made = bins(history)
+    made = bins(history)
     figures: list[dict[str, Any]] = []
     for layout, pixels, left, height in _LAYOUTS:
         frame = Frame(pixels, height, seconds, left)
@@ -86,8 +100,8 @@ def _figures(history: History, timeline: Timeline) -> list[dict[str, Any]]:
             {
                 "layout": layout,
                 "phases": plots.phase_strip(history, Frame(pixels, 22, seconds, left)),
-                "load": plots.load_plot(made, width, timeline, frame),
-                "latency": plots.latency_plot(made, width, timeline, frame),
+                "load": plots.load_plot(made, timeline, frame),
+                "latency": plots.latency_plot(made, timeline, frame),
                 "peers": plots.peers_plot(timeline, Frame(pixels, 92, seconds, left)),
                 "copies": plots.copies_plot(history, timeline, frame),
                 "gantt": gantt.gantt(history, timeline, gantt.gantt_frame(timeline, pixels, seconds, left)),
@@ -102,11 +116,13 @@ def _numbers(history: History, summary: Summary) -> list[tuple[str, str]]:
     put = summary["operations"]["put"]
     acknowledged = len(history.acknowledged())
     kept = {op.key for op in history.ops if op.phase == "verify" and op.outcome == "ok"}
+    repairs = [end - begin for begin, end in repair_periods(history.censuses) if end is not None]
     numbers = [
         ("keys acknowledged", f"{acknowledged:,}"),
         ("read back afterwards", f"{len(kept):,}" if any(op.phase == "verify" for op in history.ops) else NONE),
-        ("operations under load", f"{get['total'] + put['total']:,}"),
+        ("operations", f"{get['total'] + put['total']:,}"),
         ("get, 99th percentile", NONE if get["p99_ms"] is None else f"{get['p99_ms']:,.0f} ms"),
+        ("longest repair", f"{max(repairs):,.1f} s" if repairs else NONE),
         ("faults injected", f"{sum(summary['faults'].values()):,}"),
     ]
     return [(name, value.replace(",", "\u202f")) for name, value in numbers]

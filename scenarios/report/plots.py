@@ -46,32 +46,32 @@ def phase_strip(history: History, frame: Frame) -> Picture:
     return picture
 
 
-def load_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> Picture:
+def load_plot(bins: Sequence[Bin], timeline: Timeline, frame: Frame) -> Picture:
     """Draw operations a second, failures on top."""
     picture = Picture(frame, "operations a second over time, failed ones marked")
-    _, ticks, height = linear(max(((b.ok + b.bad + b.missed) / width for b in bins), default=1.0))
+    _, ticks, height = linear(max(((b.ok + b.bad + b.missed) / b.width for b in bins), default=1.0))
     fault_bands(picture, timeline)
     picture.value_axis(ticks)
     picture.time_axis()
     for item in bins:
-        x0, x1 = frame.x(item.start), frame.x(item.start + width)
+        x0, x1 = frame.x(item.start), frame.x(item.start + item.width)
         x1 = max(x0 + 0.5, x1 - (1.0 if x1 - x0 > 3 else 0.0))
         total = item.ok + item.bad
         text = f"{item.start:.1f} s: {item.ok} ok, {item.bad} not ok, {item.missed} missed"
-        picture.rect(x0, x1, frame.floor, frame.y(height(item.ok / width)), "ok", text)
+        picture.rect(x0, x1, frame.floor, frame.y(height(item.ok / item.width)), "ok", text)
         if item.bad:
             # At least two pixels: one failure among a thousand must be seen.
-            top = min(frame.y(height(total / width)), frame.y(height(item.ok / width)) - 2)
-            picture.rect(x0, x1, frame.y(height(item.ok / width)), top, "bad", text)
+            top = min(frame.y(height(total / item.width)), frame.y(height(item.ok / item.width)) - 2)
+            picture.rect(x0, x1, frame.y(height(item.ok / item.width)), top, "bad", text)
         if item.missed:
-            base = frame.y(height(total / width))
+            base = frame.y(height(total / item.width))
             picture.rect(
-                x0, x1, base, min(base - 2, frame.y(height((total + item.missed) / width))), "missed", text
+                x0, x1, base, min(base - 2, frame.y(height((total + item.missed) / item.width))), "missed", text
             )
     return picture
 
 
-def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: Frame) -> Picture:
+def latency_plot(bins: Sequence[Bin], timeline: Timeline, frame: Frame) -> Picture:
     """Draw latency percentiles on a logarithmic scale."""
     picture = Picture(frame, "latency percentiles over time, logarithmic")
     seen = [value for item in bins for value in (item.p50, item.p99) if value is not None]
@@ -83,7 +83,7 @@ def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: F
         points: list[tuple[float, float] | None] = []
         for item in bins:
             value: float | None = getattr(item, name)
-            point = None if value is None else (frame.x(item.start + width / 2), frame.y(height(value)))
+            point = None if value is None else (frame.x(item.start + item.width / 2), frame.y(height(value)))
             points.append(point)
         picture.path(points, f"line {name}")
     for item in bins:
@@ -92,7 +92,7 @@ def latency_plot(bins: Sequence[Bin], width: float, timeline: Timeline, frame: F
                 f"{item.start:.1f} s: p50 {latency_text(item.p50)}, p95 {latency_text(item.p95)}, "
                 f"p99 {latency_text(item.p99)}"
             )
-            picture.rect(frame.x(item.start), frame.x(item.start + width), frame.top, frame.floor, "hover", text)
+            picture.rect(frame.x(item.start), frame.x(item.start + item.width), frame.top, frame.floor, "hover", text)
     return picture
 
 

@@ -22,6 +22,8 @@ class Bin:
     """The workload's operations whose intended start falls into one step of time."""
 
     start: float
+    #: seconds; the last bin ends with the workload
+    width: float
     ok: int
     bad: int
     missed: int
@@ -43,14 +45,15 @@ def bin_width(seconds: float) -> float:
     return next((step for step in _NICE if seconds / step <= _BINS), seconds / _BINS)
 
 
-def bins(history: History) -> tuple[float, list[Bin]]:
-    """Return the width of a bin and every bin from the beginning to the end of the workload."""
+def bins(history: History) -> list[Bin]:
+    """Return every bin from the beginning to the end of the workload."""
     span = history.span("workload")
     if span is None or span[1] <= span[0]:
-        return 1.0, []
+        return []
     begin, end = span
     width = bin_width(end - begin)
-    count = math.ceil((end - begin) / width)
+    # A last bin of a few milliseconds would show a rate that nobody measured.
+    count = max(1, math.ceil((end - begin) / width - 0.1))
     good: list[list[float]] = [[] for _ in range(count)]
     bad = [0] * count
     missed = [0] * count
@@ -69,6 +72,7 @@ def bins(history: History) -> tuple[float, list[Bin]]:
         made.append(
             Bin(
                 begin + index * width,
+                width if index + 1 < count else end - begin - index * width,
                 len(latencies),
                 bad[index],
                 missed[index],
@@ -77,4 +81,4 @@ def bins(history: History) -> tuple[float, list[Bin]]:
                 percentile(latencies, 0.99),
             )
         )
-    return width, made
+    return made

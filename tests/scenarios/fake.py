@@ -102,9 +102,9 @@ class FakeCluster:
         app.router.add_get("/storage", self._bind(member, self._storage))
         app.router.add_put("/dht/{key:.*}", self._bind(member, self._put))
         app.router.add_get("/dht/{key:.*}", self._bind(member, self._get))
-        member.runner = web.AppRunner(app, access_log=None)
+        member.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
         await member.runner.setup()
-        site = web.TCPSite(member.runner, member.peer.address, member.peer.http_port, shutdown_timeout=0.01)
+        site = web.TCPSite(member.runner, member.peer.address, member.peer.http_port)
         await site.start()
         port = member.runner.addresses[0][1]
         member.peer = Peer(member.peer.name, member.peer.host, member.peer.address, member.peer.udp_port, port)

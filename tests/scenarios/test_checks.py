@@ -53,7 +53,7 @@ def test_a_key_read_at_the_second_attempt_is_kept() -> None:
     history.ops.insert(-1, late)
     result = verdict("durability", history)
     assert result.verdict == VALID
-    assert ("of them not at the first attempt", "1") in result.facts
+    assert ("not at the first attempt", "1") in result.facts
 
 
 @pytest.mark.parametrize("phase", ["workload", "verify"])
@@ -101,14 +101,14 @@ def test_gets_on_a_peer_that_is_being_killed_are_not_held_against_the_network() 
     history.ops += [made.get(made.KEYS[0], "peer4", 4.995, "fail", detail="reset") for _ in range(50)]
     result = verdict("availability", history)
     assert result.verdict == VALID
-    assert ("gets cut off by a fault on their own peer", "50") in result.facts
+    assert ("gets cut off by faults", "50") in result.facts
 
 
 def test_missed_starts_are_reported() -> None:
     """The client could not keep its rate: the reader must know."""
     history = made.clean()
     history.missed = [3.0, 3.1]
-    assert ("starts missed by the client", "2") in verdict("availability", history).facts
+    assert ("starts missed", "2") in verdict("availability", history).facts
 
 
 def test_a_key_missing_on_one_of_its_closest_peers_is_named_with_that_peer() -> None:
