@@ -77,12 +77,12 @@ class _Table:
         self._values = values
         self._known: list[str] = []
 
-    def error(self, key: str, allowed: str) -> ConfigurationError:
-        """Return the error that says what the key may be."""
+    def error(self, key: str, allowed: str, culprit: object = None) -> ConfigurationError:
+        """Return the error that says what the key may be; `culprit`: which entry of a list is not."""
         where = f"{self._name}.{key}" if self._name else key
         if key not in self._values:
             return ConfigurationError(f"{self._file}: {where} is missing: it must be {allowed}")
-        shown = repr(self._values[key])
+        shown = repr(self._values[key] if culprit is None else culprit)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return ConfigurationError(f"{self._file}: {where} must be {allowed}, not {shown}")
 
@@ -248,9 +248,9 @@ def _bootstrap(node: _Table, own: Address) -> tuple[Address, ...]:
         except ValueError:
             peer = None
         if peer is None or peer in found:
-            raise node.error("bootstrap", f"{allowed} ({entry!r} is not)")
+            raise node.error("bootstrap", allowed, entry)
         if ipaddress.ip_address(peer[0]).version != own_version:
-            raise node.error("bootstrap", f"addresses of the family of node.address ({entry!r} is not)")
+            raise node.error("bootstrap", "a list of addresses of the family of node.address", entry)
         found[peer] = None
     found.pop(own, None)
     return tuple(found)

@@ -68,6 +68,7 @@ class Joiner:
             self._call = None
         if self._attempt is not None:
             self._attempt.cancel()
+            self._attempt = None
 
     def _look(self) -> None:
         self._call = None
@@ -75,11 +76,12 @@ class Joiner:
             self._again(WATCH)
         else:
             self._attempt = ensureDeferred(self._join())
-            self._attempt.addErrback(lambda failure: failure.trap(CancelledError) and None)
 
     async def _join(self) -> None:
         try:
             answered = await self._server.bootstrap(self._peers)
+        except CancelledError:
+            return
         except Exception:
             self._log.failure("bootstrapping failed")
             answered = []
@@ -115,7 +117,7 @@ class PeerService(MultiService):
         self._reactor = reactor
         self._rng = random.Random()
         self._web: Any = None
-        self._site: PeerSite | None = None
+        self.site: PeerSite | None = None
         self._stopping = False
         self._started_at = 0.0
 
@@ -175,17 +177,17 @@ class PeerService(MultiService):
         http = self.settings.http
         if http is None:
             return None
-        self._site = PeerSite(API(self).resource(), BODY_LIMIT, self._reactor)
+        self.site = PeerSite(API(self).resource(), BODY_LIMIT, self._reactor)
         try:
-            return self._reactor.listenTCP(http.port, self._site, interface=http.address)
+            return self._reactor.listenTCP(http.port, self.site, interface=http.address)
         except CannotListenError as error:
             raise cannot_listen("TCP", http.address, http.port, error.socketError) from None
 
     async def _stop(self) -> None:
         try:
             self._joiner.stop()
-            if self._web is not None and self._site is not None:
-                self._site.close_idle()
+            if self._web is not None and self.site is not None:
+                self.site.close_idle()
                 await maybeDeferred(self._web.stopListening)
             if self.server.shim is not None:
                 self.server.shim.clear()

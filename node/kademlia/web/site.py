@@ -27,6 +27,7 @@ class PeerChannel(http.HTTPChannel):
     """One connection.  Bytes do not renew its time-out: a client that drips must not hold it for ever."""
 
     factory: PeerSite
+    _hopeless = False
 
     def connectionMade(self) -> None:
         """Count the connection."""
@@ -40,6 +41,21 @@ class PeerChannel(http.HTTPChannel):
 
     def resetTimeout(self) -> None:
         """Do nothing; Twisted calls this for whatever arrives."""
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of a request head."""
+        if not self._hopeless:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a part of a body."""
+        if not self._hopeless:
+            super().rawDataReceived(data)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Answer 400 once; Twisted itself would go on with the next line and fail in the middle of it."""
+        self._hopeless = True
+        super()._respondToBadRequestAndDisconnect()
 
     def headerReceived(self, line: bytes) -> bool:
         """Refuse a Content-Length so long that Twisted could not turn it into a number."""
@@ -55,7 +71,8 @@ class PeerRequest(server.Request):
 
     channel: Any
     content: Any
-    _refused = False
+    #: whether it was answered before it had arrived
+    refused = False
     _linger: Any = None
 
     def gotLength(self, length: int | None) -> None:
@@ -66,7 +83,7 @@ class PeerRequest(server.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Keep a part of the body, as long as there is room."""
-        if self._refused:
+        if self.refused:
             return
         if self.content.tell() + len(data) > self.channel.site.body_limit:
             self._refuse()
@@ -75,7 +92,7 @@ class PeerRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Serve the request, unless it was answered already."""
-        if not self._refused:
+        if not self.refused:
             super().requestReceived(command, path, version)
 
     def getRequestHostname(self) -> bytes:
@@ -93,7 +110,7 @@ class PeerRequest(server.Request):
 
         Closing with unread data would make the kernel send a reset, which can overtake the answer.
         """
-        self._refused = True
+        self.refused = True
         self.content = BytesIO()
         self.requestHeaders.removeHeader(b"expect")  # or Twisted would send "100 Continue" behind the answer
         site = self.channel.site
@@ -136,10 +153,12 @@ class PeerSite(server.Site):
         return super().buildProtocol(addr)
 
     def close_idle(self) -> None:
-        """Close the connections on which no request is under way."""
+        """Close the connections on which nobody waits for an answer."""
         for channel in tuple(self.channels):
             if not channel.requests:
                 channel.loseConnection()
+            elif channel.requests[-1].refused:
+                channel.forceAbortClient()
 
     def log(self, request: http.Request) -> None:
         """Keep no access log: peers are counted by /metrics, and a line per request would cost more than it."""
