@@ -22,8 +22,9 @@ from kademlia.web.api import API
 from kademlia.web.site import PeerSite
 
 if TYPE_CHECKING:
-    from kademlia.config import Address, Settings
+    from kademlia.config import Settings
     from kademlia.storage import Storage
+    from kademlia.tables import Address
 
 #: seconds before the second attempt to join, and the most between two attempts
 FIRST_RETRY: Final = 0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from kademlia.config import Address, parse_address
 from kademlia.errors import ConfigurationError
+from kademlia.tables import Address, parse_address
 
 if TYPE_CHECKING:
     import random

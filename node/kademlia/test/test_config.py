@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kademlia.config import HTTPSettings, StorageSettings, load_settings, node_id, parse_address
+from kademlia.config import HTTPSettings, StorageSettings, load_settings, node_id
 from kademlia.errors import ConfigurationError
 from kademlia.intervals import PROFILES, Intervals
+from kademlia.tables import parse_address
 
 MINIMAL = '[node]\naddress = "127.0.60.1"\ndata_dir = "data"\n'
 

@@ -158,7 +158,8 @@ class PeerSite(server.Site):
             if not channel.requests:
                 channel.loseConnection()
             elif channel.requests[-1].refused:
-                channel.forceAbortClient()
+                transport: Any = channel.transport
+                transport.abortConnection()
 
     def log(self, request: http.Request) -> None:
         """Keep no access log: peers are counted by /metrics, and a line per request would cost more than it."""
