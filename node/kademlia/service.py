@@ -178,7 +178,7 @@ class PeerService(MultiService):
         http = self.settings.http
         if http is None:
             return None
-        self.site = PeerSite(API(self).resource(), BODY_LIMIT, self._reactor)
+        self.site = PeerSite(API(self, self._reactor).resource(), BODY_LIMIT, self._reactor)
         try:
             return self._reactor.listenTCP(http.port, self.site, interface=http.address)
         except CannotListenError as error:

@@ -120,7 +120,7 @@ class WebCase(SynchronousTestCase):
 
     def serve(self) -> None:
         """Build the site for the peer as it is now."""
-        self.site = PeerSite(API(self.peer).resource(), LIMIT, self.clock)
+        self.site = PeerSite(API(self.peer, self.clock).resource(), LIMIT, self.clock)
 
     def connect(self) -> tuple[Any, Transport]:
         """Open a connection."""
@@ -363,6 +363,18 @@ class Views(WebCase):
                 break
             after = b"&after=" + page["next"].encode()
         self.assertEqual(seen, [bytes([number]).hex() * 20 for number in range(5)])
+
+    def test_a_long_page_leaves_the_loop_time_for_others(self) -> None:
+        """It takes several turns, and is complete."""
+        for number in range(1000):
+            self.server.storage.put(Record(number.to_bytes(20, "big"), b"v", 1, 9e9, 0.0))
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET /storage?limit=900 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(transport.value(), b"")
+        self.clock.pump([0, 0, 0, 0])
+        page = Answer(transport.value()).json
+        self.assertEqual([int(row["key"], 16) for row in page["keys"]], list(range(900)))
+        self.assertEqual(int(page["next"], 16), 899)
 
     def test_bad_paging_is_a_bad_request(self) -> None:
         """Each names the argument."""

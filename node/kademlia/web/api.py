@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from klein.resource import KleinResource
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from kademlia import __version__
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_KEY: Final = 1024
 MAX_PAGE: Final = 10_000
+#: records listed in one turn of the loop: some 2 ms, so that the peer's answers to others do not wait
+SLICE: Final = 250
 
 _INDEX: Final = b"A Kademlia peer. Try /status, /neighbours, /storage, /dht/<key>; /openapi.yaml describes them.\n"
 
@@ -68,8 +71,9 @@ class API:
 
     _log = Logger()
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, reactor: Any) -> None:
         self._peer = peer
+        self._reactor = reactor
         self._server = peer.server
         self._metrics = Metrics(peer)
         self._control: Control | None = None
@@ -124,24 +128,26 @@ class API:
         return _json(request, rows)
 
     @app.route("/storage", methods=["GET"])
-    def storage(self, request: Request) -> bytes:
-        """List a page of the records held here."""
+    async def storage(self, request: Request) -> bytes:
+        """List a page of the records held here; a long page is put together over several turns of the loop."""
         storage = self._server.storage
         after = _argument(request, "after", "", "[0-9a-fA-F]{40}|", "a digest of 40 hex digits")
         limit = int(_argument(request, "limit", "1000", "[0-9]{1,5}", f"a number from 1 to {MAX_PAGE}"))
         if not 1 <= limit <= MAX_PAGE:
             raise HTTPError(400, f"limit must be a number from 1 to {MAX_PAGE}")
-        records = storage.page(bytes.fromhex(after) or None, limit + 1)
-        shown, now = records[:limit], time.time()
-        return _json(
-            request,
-            {
-                "total": storage.count,
-                "bytes": storage.size,
-                "keys": [record.as_json(now) for record in shown],
-                "next": shown[-1].key.hex() if len(records) > limit else None,
-            },
-        )
+        rows: list[bytes] = []
+        cursor = bytes.fromhex(after) or None
+        while True:
+            room = min(SLICE, limit - len(rows))
+            records, now = storage.page(cursor, room + 1), time.time()
+            rows += [_encode(record.as_json(now)) for record in records[:room]]
+            cursor = records[room - 1].key if len(records) > room else None
+            if cursor is None or len(rows) == limit:
+                break
+            await deferLater(self._reactor, 0)
+        head = {"total": storage.count, "bytes": storage.size, "next": cursor and cursor.hex()}
+        content = b'%s,"keys":[%s]}\n' % (_encode(head)[:-1], b",".join(rows))
+        return _body(request, content, "application/json")
 
     @app.route("/status", methods=["GET"])
     def status(self, request: Request) -> bytes:
@@ -274,7 +280,11 @@ def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
 
 
 def _json(request: Request, answer: object) -> bytes:
-    return _body(request, json.dumps(answer, separators=(",", ":")).encode("ascii") + b"\n", "application/json")
+    return _body(request, _encode(answer) + b"\n", "application/json")
+
+
+def _encode(answer: object) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode("ascii")
 
 
 def _body(request: Request, content: bytes, content_type: str) -> bytes:
