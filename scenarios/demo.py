@@ -68,14 +68,14 @@ def undisturbed() -> Iterator[None]:
 
 @task(
     help={
-        "seed": "of all randomness; drawn and printed when not given",
+        "seed": "of all randomness [1]; another one churns the network in another way",
         "duration": "how long the network is churned [40s]",
         "results": "folder for results [results]",
     },
     auto_shortflags=False,
 )
 @reports_errors
-def demo(context: object, seed: str = "", duration: str = "40s", results: str = "results") -> None:
+def demo(context: object, seed: str = "1", duration: str = "40s", results: str = "results") -> None:
     """Stand up 8 peers, churn them, judge whether the data survived, take them down."""
     refuse_hosts(context)
     churn = SCENARIOS["churn"]

@@ -92,7 +92,9 @@ def latency_plot(bins: Sequence[Bin], timeline: Timeline, frame: Frame) -> Pictu
                 f"{item.start:.1f} s: p50 {latency_text(item.p50)}, p95 {latency_text(item.p95)}, "
                 f"p99 {latency_text(item.p99)}"
             )
-            picture.rect(frame.x(item.start), frame.x(item.start + item.width), frame.top, frame.floor, "hover", text)
+            picture.rect(
+                frame.x(item.start), frame.x(item.start + item.width), frame.top, frame.floor, "hover", text
+            )
     return picture
 
 

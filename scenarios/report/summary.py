@@ -83,7 +83,10 @@ def summarise(history: History, results: Sequence[Result]) -> Summary:
         topology=topology,
         versions=header["versions"],
         phases=_phases(history),
-        checks=[asdict(result) for result in results],
+        checks=[
+            {**asdict(result), "facts": [{"name": name, "value": value} for name, value in result.facts]}
+            for result in results
+        ],
         operations=_operations(history),
         faults=dict(Counter(fault.fault for fault in history.faults if fault.action == "inject")),
         notes=[{"t": t, "text": text} for t, text in history.notes],

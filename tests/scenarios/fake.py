@@ -81,6 +81,7 @@ class FakeCluster:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
+        """Silence every peer and end the loop."""
         self._repairer.cancel()
         for member in self.members.values():
             self._wait(self._silence(member))
@@ -111,7 +112,7 @@ class FakeCluster:
 
     def _bind(self, member, handler):
         async def bound(request: web.Request) -> web.StreamResponse:
-            while member.state == "paused":
+            while member.state == "paused":  # noqa: ASYNC110 - the state is set by another thread
                 await asyncio.sleep(0.01)
             return await handler(member, request)
 
@@ -186,9 +187,11 @@ class FakeCluster:
     # The provider.
 
     def topology(self) -> Topology:
+        """Return the peers as they listen now."""
         return Topology("fake", tuple(m.peer for m in self.members.values()), self.ksize, 3, "test")
 
     def states(self) -> Mapping[str, ServiceState]:
+        """Return what each peer is."""
         return {name: ServiceState(m.state) for name, m in self.members.items()}
 
     def _down(self, peer: Peer, verb: str) -> None:
@@ -201,12 +204,15 @@ class FakeCluster:
                 member.store.clear()
 
     def kill(self, peer: Peer) -> None:
+        """Close the socket; the store stays."""
         self._down(peer, "kill")
 
     def stop(self, peer: Peer) -> None:
+        """Do as kill does."""
         self._down(peer, "stop")
 
     def start(self, peer: Peer) -> None:
+        """Listen again."""
         self.verbs.append(f"start {peer.name}")
         member = self.members[peer.name]
         if member.state == "down":
@@ -214,14 +220,17 @@ class FakeCluster:
             member.state = "up"
 
     def pause(self, peer: Peer) -> None:
+        """Let requests wait."""
         self.verbs.append(f"pause {peer.name}")
         self.members[peer.name].state = "paused"
 
     def resume(self, peer: Peer) -> None:
+        """Answer what waited."""
         self.verbs.append(f"resume {peer.name}")
         self.members[peer.name].state = "up"
 
     def wipe(self, peer: Peer) -> None:
+        """Empty the store."""
         self.verbs.append(f"wipe {peer.name}")
         member = self.members[peer.name]
         if member.state != "down":
@@ -229,6 +238,7 @@ class FakeCluster:
         member.store.clear()
 
     def heal(self) -> list[str]:
+        """Bring everyone back."""
         done = []
         for name, member in self.members.items():
             if member.state == "paused":
@@ -241,10 +251,12 @@ class FakeCluster:
         return done
 
     def reconfigure(self, settings: Mapping[str, object]) -> None:
+        """Take another k."""
         self.verbs.append(f"reconfigure {dict(settings)}")
         self.ksize = int(str(settings["kademlia_ksize"]))
 
     def log_files(self, peer: Peer) -> list[Path]:
+        """Write a log and return it."""
         if self._logs is None:
             return []
         path = self._logs / f"{peer.name}.log"

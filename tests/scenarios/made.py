@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from scenarios.history import History, HistoryWriter, Mark, Op, PeerState, load
 from scenarios.history.model import Census
+from scenarios.probes.placement import Placement, closest, node_numbers
+from scenarios.workload.keys import key_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +42,12 @@ def put(key: str, peer: str, t: float, outcome: str = "ok", *, phase: str = "pre
 
 def closest_two(key: str) -> list[str]:
     """Return the two peers that should hold a key."""
-    from scenarios.probes.placement import closest, node_numbers
-    from scenarios.workload.keys import key_digest
 
     return closest(node_numbers(NODES), int(key_digest(key), 16), 2)
 
 
 def census(t: float, holders: dict[str, list[str]], *, full: bool = True, silent: tuple[str, ...] = ()) -> Census:
     """Return a census with these holders."""
-    from scenarios.probes.placement import Placement
 
     nodes = {name: node for name, node in NODES.items() if name not in silent}
     holders = {key: [name for name in held if name in nodes] for key, held in holders.items()}
@@ -78,7 +77,8 @@ def store(history: History, folder: Path) -> History:
     with HistoryWriter(folder / "history.jsonl", history.header) as writer:
         for state in history.states:
             writer.state(state.t, state.peer, state.state)
-        for mark in history.marks:
+        *phases, end = history.marks
+        for mark in phases:
             writer.mark(mark.t, mark.phase, mark.what, mark.detail)
         for op in history.ops:
             writer.op(op)
@@ -88,4 +88,5 @@ def store(history: History, folder: Path) -> History:
             writer.census(one)
         for t, text in history.notes:
             writer.note(t, text)
+        writer.mark(end.t, end.phase, end.what, end.detail)
     return load(folder / "history.jsonl")

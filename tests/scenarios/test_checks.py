@@ -61,7 +61,10 @@ def test_wrong_bytes_are_corruption_at_any_moment(phase: str) -> None:
     """That a later read is right does not undo a wrong answer."""
     history = made.clean()
     history.ops.insert(
-        50, made.get(made.KEYS[0], "peer4", 4.0, "fail", phase=phase, wrong=True, detail="its value with changed bytes")
+        50,
+        made.get(
+            made.KEYS[0], "peer4", 4.0, "fail", phase=phase, wrong=True, detail="its value with changed bytes"
+        ),
     )
     result = verdict("durability", history)
     assert result.verdict == INVALID

@@ -64,7 +64,11 @@ def test_an_impossible_distribution_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@given(st.sampled_from(["exponential:2m", "weibull:0.5,60", "pareto:1.5,60s", "lognormal:1,5", "uniform:1,2", "fixed:9"]))
+@given(
+    st.sampled_from(
+        ["exponential:2m", "weibull:0.5,60", "pareto:1.5,60s", "lognormal:1,5", "uniform:1,2", "fixed:9"]
+    )
+)
 def test_the_text_of_a_distribution_reads_back_as_itself(text: str) -> None:
     """The results hold the text: it must mean the same distribution later."""
     distribution = parse_distribution(text)
@@ -73,7 +77,7 @@ def test_the_text_of_a_distribution_reads_back_as_itself(text: str) -> None:
     assert again.draw(random.Random(5)) == distribution.draw(random.Random(5))
 
 
-def spells(seed: str, names: list[str] = NAMES, min_live: int = 3, until: float = 300.0):  # noqa: ANN201
+def spells(seed: str, names: list[str] = NAMES, min_live: int = 3, until: float = 300.0):
     return churn_spells(
         names, parse_distribution("weibull:0.5,20"), parse_distribution("exponential:10"),
         until=until, min_live=min_live, seed=seed,

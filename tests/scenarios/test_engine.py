@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fake import FakeCluster
 
+from scenarios import errors
 from scenarios.engine.display import Quiet
 from scenarios.engine.start import run_scenario
-from scenarios import errors
 from scenarios.errors import MissingCapability, PhaseFailed, UsageError
 from scenarios.history import load
 from scenarios.library import SCENARIOS
@@ -58,7 +58,9 @@ def test_replication_kills_the_holders_and_sees_the_repair(cluster: FakeCluster,
     assert load(folder / "history.jsonl").censuses
 
 
-def test_wiping_all_holders_at_once_is_invalid_with_the_lost_keys_named(cluster: FakeCluster, tmp_path: Path) -> None:
+def test_wiping_all_holders_at_once_is_invalid_with_the_lost_keys_named(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
     """No network can survive that, and a check that says otherwise is worthless."""
     summary, folder = run(cluster, tmp_path, "replication", victims="all", wipe=True, duration="0.3")
     assert (summary["verdict"], summary["exit_code"]) == ("invalid", 1)
@@ -75,7 +77,12 @@ def test_wiping_all_holders_at_once_is_invalid_with_the_lost_keys_named(cluster:
         ("forgets", "replication", {"victims": "3", "duration": "0.3"}, "durability"),
         ("loses-puts", "churn", {"duration": "0.3"}, "durability"),
         ("corrupts", "churn", {"duration": "0.3"}, "durability"),
-        ("never-replicates", "replication", {"victims": "one-by-one", "wipe": True, "settle": "0.3"}, "replication"),
+        (
+            "never-replicates",
+            "replication",
+            {"victims": "one-by-one", "wipe": True, "settle": "0.3"},
+            "replication",
+        ),
     ],
 )
 def test_a_planted_defect_is_found(

@@ -78,7 +78,7 @@ def test_reads_go_to_another_peer_than_the_write(peers: list[str], seed: int, da
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def ask(handler: Handler | None, tmp_path: Path, kind: str):  # noqa: ANN201
+async def ask(handler: Handler | None, tmp_path: Path, kind: str):
     """Send one operation to a server with this handler (None: nobody listens) and return its record."""
     app = web.Application()
     if handler is not None:
@@ -92,9 +92,7 @@ async def ask(handler: Handler | None, tmp_path: Path, kind: str):  # noqa: ANN2
     ledger = Ledger("run")
     with HistoryWriter(tmp_path / "history.jsonl", made.header()) as history:
         async with aiohttp.ClientSession() as session:
-            client = Client(
-                session, RunClock(), history, Values("run", 128), ledger, {"peer1": peer}, timeout=0.3
-            )
+            client = Client(session, RunClock(), history, Values("run", 128), ledger, {"peer1": peer}, timeout=0.3)
             op = await getattr(client, kind)("a key/ä", 0, "peer1", phase="workload", intended=0.0)
     await runner.cleanup()
     return op, ledger
@@ -173,7 +171,7 @@ class SlowClient:
         self.intended: list[float] = []
         self.tally = type("T", (), {"missed": 0})()
 
-    async def put(self, *_: object, phase: str, intended: float) -> None:  # noqa: ARG002
+    async def put(self, *_: object, phase: str, intended: float) -> None:
         """Wait."""
         self.intended.append(intended)
         await asyncio.sleep(self.seconds)
@@ -181,7 +179,7 @@ class SlowClient:
     get = put
 
 
-def run_loop(tmp_path: Path, mix: Mix, client: SlowClient, seconds: float):  # noqa: ANN201
+def run_loop(tmp_path: Path, mix: Mix, client: SlowClient, seconds: float):
     async def main() -> None:
         clock, stop = RunClock(), asyncio.Event()
         asyncio.get_running_loop().call_later(seconds, stop.set)
