@@ -17,8 +17,7 @@ $(STAMP): requirements.lock pyproject.toml node/pyproject.toml
 	@echo "installing into $(VENV) (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e node \
-	    --config-settings editable_mode=compat  # a path entry: Twisted finds plugins on the path only
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e node
 	@touch $@
 
 .PHONY: venv

@@ -153,7 +153,7 @@ class Serving(Ours):
 
     def test_bad_requests_are_dropped_and_counted(self) -> None:
         """No shape of arguments raises, and nothing is sent to whoever it is."""
-        bad = [
+        bad: list[object] = [
             None,
             5,
             [],
