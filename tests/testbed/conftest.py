@@ -65,7 +65,7 @@ class Testbed:
 
     def fab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `fab` to its end."""
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - no shell, arguments of ours
             self.command(*arguments),
             cwd=ROOT,
             env=self.environment,
@@ -77,7 +77,7 @@ class Testbed:
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `fab` and return it."""
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - no shell, arguments of ours
             self.command(*arguments),
             cwd=ROOT,
             env=self.environment,

@@ -109,10 +109,8 @@ def test_the_inventory_follows_the_current_testbed(tmp_path: Path) -> None:
     record = {"settings": {"peers": 2, "ksize": 7}, "variables": {"kademlia_log_level": "debug"}, "complete": True}
     (tmp_path / "current.json").write_text(json.dumps(record))
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "TESTBED_STATE": str(tmp_path)}
-    listed = json.loads(
-        subprocess.check_output([ROOT / "inventory" / "hosts.py", "--list"], env=environment, text=True)
-    )
-    local = listed["_meta"]["hostvars"]["local"]
+    output = subprocess.check_output([ROOT / "inventory/hosts.py", "--list"], env=environment)  # noqa: S603
+    local = json.loads(output)["_meta"]["hostvars"]["local"]
     assert [peer["name"] for peer in local["kademlia_peers"]] == ["peer1", "peer2"]
     assert local["kademlia_ksize"] == 7
     assert local["kademlia_log_level"] == "debug"
