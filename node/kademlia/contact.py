@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -30,8 +31,11 @@ class Contact(NamedTuple):
 
 def is_address(value: object) -> bool:
     """Tell whether a value received from outside is a numeric IPv4 or IPv6 address one can send to."""
-    if type(value) is not str or len(value) > 45:
-        return False
+    return type(value) is str and len(value) <= 45 and _is_address(value)
+
+
+@lru_cache(maxsize=4096)  # the same addresses come again in every answer
+def _is_address(value: str) -> bool:
     try:
         address = ip_address(value)
     except ValueError:

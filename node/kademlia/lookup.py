@@ -11,7 +11,7 @@ No I/O and no time: the same object runs in a peer, in a test that owns every an
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -45,9 +45,6 @@ class Candidate:
         self.hops = hops
         self.state = State.HEARD
 
-    def __lt__(self, other: Candidate) -> bool:
-        return self.distance < other.distance
-
 
 class Lookup:
     """One search for the k contacts closest to a target."""
@@ -59,6 +56,7 @@ class Lookup:
         self.own_id = own_id
         #: every candidate, closest first
         self.candidates: list[Candidate] = []
+        self._distances: list[int] = []
         self._by_id: dict[bytes, Candidate] = {}
         self._in_flight = 0
         self._fruitless = 0
@@ -72,7 +70,9 @@ class Lookup:
             if contact.id != self.own_id and contact.id not in self._by_id:
                 candidate = Candidate(contact, to_int(contact.id) ^ self.target, hops)
                 self._by_id[contact.id] = candidate
-                insort(self.candidates, candidate)
+                place = bisect(self._distances, candidate.distance)
+                self._distances.insert(place, candidate.distance)
+                self.candidates.insert(place, candidate)
 
     def _k_closest(self, passing_over: State = State.FAILED) -> list[Candidate]:
         found: list[Candidate] = []

@@ -19,7 +19,7 @@ from kademlia.ids import to_bytes, to_int
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from kademlia.clock import Clock, DelayedCall
     from kademlia.contact import Contact
@@ -208,13 +208,11 @@ class Maintenance:
             self._handing_over = False
 
     async def _hand_over_to(self, contact: Contact) -> None:
-        after: bytes | None = None
-        while not self._stopped:
-            page = self.keeper.storage.page(after, PAGE)
-            if not page:
-                return
-            after = page[-1].key
-            given = [record for record in page if self._is_to_give(record, contact)]
+        """Give what belongs to the contact and is closer to us than to all others: they need not do it too."""
+        cell = self.table.own_cell(without=contact.id)
+        async for page in self._pages(cell.lowest, cell.highest):
+            mine = [record for record in page if to_int(record.key) in cell]
+            given = [record for record in mine if self._belongs_to(contact, record)]
             for start in range(0, len(given), WINDOW):
                 answers = await gatherResults(
                     [self.publisher.protocol.store_at(contact, record) for record in given[start : start + WINDOW]]
@@ -222,17 +220,25 @@ class Maintenance:
                 self.stats.maintenance["handover"] += len(answers)
                 if not any(answer.happened for answer in answers):
                     return  # it has gone again
+
+    async def _pages(self, lowest: int, highest: int) -> AsyncIterator[list[Record]]:
+        """Read the records of a range of keys page by page, with other work in between."""
+        after = to_bytes(lowest - 1) if lowest else None
+        last = to_bytes(highest)
+        while not self._stopped:
+            page = self.keeper.storage.page(after, PAGE)
+            yield [record for record in page if record.key <= last]
+            if len(page) < PAGE or page[-1].key >= last:
+                return
+            after = page[-1].key
             await self._breathe()
 
-    def _is_to_give(self, record: Record, contact: Contact) -> bool:
-        """Tell whether the contact belongs to the k closest, and this peer is the closest of the others."""
+    def _belongs_to(self, contact: Contact, record: Record) -> bool:
+        """Tell whether the contact is one of the k closest to a live record."""
         if record.expires_at <= self.keeper.wall():
             return False
-        number = to_int(record.key)
-        if contact not in self.publisher.with_self(record.key, self.table.closest(number, self.table.ksize)):
-            return False
-        others = self.table.closest(number, 1, exclude=contact.id)
-        return not others or self.table.own_number ^ number < to_int(others[0].id) ^ number
+        closest = self.table.closest(to_int(record.key), self.table.ksize)
+        return contact in self.publisher.with_self(record.key, closest)
 
     def _breathe(self) -> Deferred[None]:
         """Let the loop do other things before the next step."""

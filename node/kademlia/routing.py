@@ -78,6 +78,31 @@ class Bucket:
         return self.lower <= number < self.lower + self.span
 
 
+class Cell(NamedTuple):
+    """The IDs to which a peer is closer than any contact.
+
+    Of the peer and a contact, that one is closer to an ID which has its bit where the two first differ.  So the
+    IDs are those that have the peer's bits at every such place (`mask`); they lie within a range of `size` IDs.
+    """
+
+    own: int
+    mask: int
+    size: int
+
+    @property
+    def lowest(self) -> int:
+        """Return the first ID of the range."""
+        return self.own // self.size * self.size
+
+    @property
+    def highest(self) -> int:
+        """Return the last ID of the range."""
+        return self.lowest + self.size - 1
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and not (number ^ self.own) & self.mask
+
+
 class RoutingTable:
     """What a peer knows of the network.
 
@@ -227,11 +252,10 @@ class RoutingTable:
         for bucket in sorted(
             self.buckets, key=lambda b: (b.lower ^ number) >> (ID_BITS - b.depth) << (ID_BITS - b.depth)
         ):
-            near = [e for e in bucket.entries.values() if not e.failures and e.contact.id != exclude]
-            near.sort(key=lambda entry: entry.number ^ number)
-            found += [entry.contact for entry in near[: count - len(found)]]
+            near = sorted([(e.number ^ number, e.contact) for e in bucket.entries.values() if not e.failures])
+            found += [contact for _, contact in near if contact.id != exclude]
             if len(found) >= count:
-                break
+                return found[:count]
         return found
 
     def suspects(self, number: int) -> list[Contact]:
@@ -256,6 +280,18 @@ class RoutingTable:
     def not_looked_up_since(self, moment: float) -> list[Bucket]:
         """Return the buckets due for a refresh (section 2.3)."""
         return [bucket for bucket in self.buckets if bucket.last_lookup < moment]
+
+    def own_cell(self, without: bytes) -> Cell:
+        """Return the IDs to which no contact is closer than this peer.
+
+        Suspects and the node ID `without` do not count.
+        """
+        constrained = 0
+        for entry in self.entries():
+            if not entry.failures and entry.contact.id != without:
+                constrained |= 1 << ((entry.number ^ self.own_number).bit_length() - 1)
+        free = ~constrained & (1 << ID_BITS) - 1
+        return Cell(self.own_number, constrained, size=1 << free.bit_length())
 
     def farther_than_closest(self) -> list[Bucket]:
         """Return the buckets farther away than the closest neighbour, which a join refreshes (section 2.3)."""

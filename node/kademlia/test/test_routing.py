@@ -226,6 +226,26 @@ class Identity(SynchronousTestCase):
         assert known.heard_from(contact(7), 9.0, incarnation=2).joined
 
 
+class OwnCell(SynchronousTestCase):
+    """Section 2.5: the pairs that this peer, and no other holder, hands to a peer that joins."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.sets(st.integers(0, 255), max_size=20), st.integers(0, 255))
+    def test_it_holds_exactly_the_keys_that_nobody_known_is_closer_to(self, numbers: set[int], own: int) -> None:
+        """Checked key by key in a space of 256 keys, spread over the upper bits."""
+        shift = ID_BITS - 8
+        known = RoutingTable(to_bytes(own << shift), 20, 0.0)
+        others = numbers - {own}
+        for number in others:
+            known.heard_from(contact(number << shift), 0.0)
+        without = min(others, default=own)
+        cell = known.own_cell(without=to_bytes(without << shift))
+        for key in range(256):
+            closer = any(number ^ key < own ^ key for number in others - {without})
+            assert ((key << shift) in cell) is not closer
+            assert closer or cell.lowest <= key << shift <= cell.highest
+
+
 class Refresh(SynchronousTestCase):
     """Section 2.3: which ranges need a lookup."""
 
