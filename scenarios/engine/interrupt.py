@@ -1,18 +1,18 @@
-"""Ctrl-C and SIGTERM end a run in an orderly way: what is going on is cancelled, healing is not."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run in an orderly way: what is going on is cancelled, healing is not."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
 T = TypeVar("T")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
@@ -29,12 +29,14 @@ class Interrupts:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._task: asyncio.Task[object] | None = None
+        self._before: dict[signal.Signals, Any] = {}
         self.count = 0
         self.reason = ""
 
     def __enter__(self) -> Interrupts:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
+            self._before[number] = signal.getsignal(number)
             loop.add_signal_handler(number, self._on_signal, number)
         return self
 
@@ -42,6 +44,8 @@ class Interrupts:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            # The loop would leave the system's default behind, and not what the caller had set up.
+            signal.signal(number, self._before[number])
 
     def _on_signal(self, number: signal.Signals) -> None:
         self.count += 1

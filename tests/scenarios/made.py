@@ -42,13 +42,11 @@ def put(key: str, peer: str, t: float, outcome: str = "ok", *, phase: str = "pre
 
 def closest_two(key: str) -> list[str]:
     """Return the two peers that should hold a key."""
-
     return closest(node_numbers(NODES), int(key_digest(key), 16), 2)
 
 
 def census(t: float, holders: dict[str, list[str]], *, full: bool = True, silent: tuple[str, ...] = ()) -> Census:
     """Return a census with these holders."""
-
     nodes = {name: node for name, node in NODES.items() if name not in silent}
     holders = {key: [name for name in held if name in nodes] for key, held in holders.items()}
     placement = Placement(holders, holders, nodes, 2)

@@ -190,3 +190,15 @@ def test_the_command_in_the_results_repeats_the_run(cluster: FakeCluster, tmp_pa
     assert "--popularity=zipf:1" in summary["command"]
     assert "--seed=5" in summary["command"]
     assert "--results" not in summary["command"]
+
+
+def test_the_scenario_of_the_documentation_runs(cluster: FakeCluster, tmp_path: Path) -> None:
+    """What docs/scenarios.md shows as one's own scenario is a whole one."""
+    page = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0].replace("at=5", "at=0.2").replace("at=15", "at=0.5"), names)  # noqa: S102
+    given = {**FAST, "duration": "0.8", "availability": "0.2", "results": str(tmp_path)}
+    summary, _ = run_scenario(names["PAUSE"], given, cluster, Quiet())
+    assert summary["verdict"] == "valid", summary["reason"]
+    assert summary["faults"] == {"pause": 2}
+    assert {verb.split()[0] for verb in cluster.verbs} == {"pause", "resume", "heal"}
