@@ -92,12 +92,18 @@ class Crawl:
 
     def _learned(self, contact: Contact, rows: list[object]) -> None:
         limit = max(self.lookup.ksize, MAX_CONTACTS)
-        contacts = [parsed for row in rows[:limit] if (parsed := parse_contact(row)) is not None]
+        contacts = [new for row in rows[:limit] if (new := self._new_contact(row)) is not None]
         self.lookup.answered(contact, contacts)
         now = self._protocol.clock.seconds()
         for learned in contacts:
             if self._protocol.table.backed_off(learned, now):
                 self.lookup.avoid(learned)
+
+    def _new_contact(self, row: object) -> Contact | None:
+        # Most contacts in an answer were in earlier ones: those are not worth the parsing.
+        if isinstance(row, list) and row and isinstance(row[0], bytes) and row[0] in self.lookup:
+            return None
+        return parse_contact(row)
 
     @staticmethod
     def value_in(answer: Answer, contact: Contact, expire: float) -> Found | None:

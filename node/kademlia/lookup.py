@@ -65,6 +65,9 @@ class Lookup:
         self.hops = 0
         self._learn(seeds, hops=0)
 
+    def __contains__(self, node_id: bytes) -> bool:
+        return node_id in self._by_id
+
     def _learn(self, contacts: Iterable[Contact], hops: int) -> None:
         for contact in contacts:
             if contact.id != self.own_id and contact.id not in self._by_id:
