@@ -12,7 +12,7 @@ import pytest
 from scenarios.testbed.observe import fetch_status
 
 if TYPE_CHECKING:
-    from conftest import Deployment
+    from playing import Deployment
 
 
 def alphas(deployment: Deployment) -> list[int]:

@@ -7,9 +7,9 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import role_module
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import role_module
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from conftest import ROLE, ROOT
+from playing import ROLE, ROOT
 
 
 def test_defaults_and_argument_specs_are_equal() -> None:

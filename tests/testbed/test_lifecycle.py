@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Testbed, eventually
+from driving import Testbed, eventually
 
 from scenarios.testbed import processes
 from scenarios.testbed.state import StateFolder

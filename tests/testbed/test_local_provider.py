@@ -7,14 +7,14 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually
+from driving import eventually
 
 from scenarios.errors import TestbedError as Failed
 from scenarios.testbed import processes
 from scenarios.testbed.observe import fetch_status
 
 if TYPE_CHECKING:
-    from conftest import Testbed
+    from driving import Testbed
 
 
 def ending(testbed: Testbed, name: str) -> str:
