@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from scenarios.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -46,8 +48,6 @@ class Topology:
 
     def peer(self, name: str) -> Peer:
         """Return the peer of that name; raises `UsageError` naming those that exist."""
-        from scenarios.errors import UsageError
-
         for peer in self.peers:
             if peer.name == name:
                 return peer

@@ -49,7 +49,9 @@ class OurPeer:
         )
         self.log = (folder / "log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "twisted", "kademlia", "--config", str(config)], stdout=self.log, stderr=self.log
+            [sys.executable, "-m", "twisted", "kademlia", "--config", str(config)],
+            stdout=self.log,
+            stderr=self.log,
         )
 
     def request(self, path: str, body: bytes | None = None) -> bytes:

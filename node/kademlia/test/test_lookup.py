@@ -92,7 +92,6 @@ class InFlight(SynchronousTestCase):
         search = lookup(contacts(to_int(OWN)))
         assert search.to_ask() == []
 
-
     def test_a_slow_peer_among_the_k_closest_is_replaced_before_it_fails(self) -> None:
         """Or each dead peer in a row would cost its own time-out."""
         search = lookup(contacts(1, 2, 3), ksize=2)

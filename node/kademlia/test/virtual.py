@@ -27,7 +27,7 @@ EPOCH = 1_700_000_000.0
 class Port:
     """A bound UDP port of the virtual network."""
 
-    maxPacketSize = 8192  # noqa: N815  (Twisted's name)
+    maxPacketSize = 8192
 
     def __init__(self, network: Network, address: Address, protocol: KademliaProtocol) -> None:
         self.network = network
