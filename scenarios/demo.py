@@ -93,7 +93,8 @@ def demo(context: object, seed: str = "1", duration: str = "40s", results: str =
         finally:
             with undisturbed():
                 ended = lifecycle.down(folder)
-                console.print(f"took the testbed down, {ended} processes ended")
+                if ended:
+                    console.print("took the testbed down")
     print_verdict(console, summary, path)
     if summary["exit_code"]:
         sys.exit(summary["exit_code"])

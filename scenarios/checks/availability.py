@@ -42,12 +42,11 @@ class Availability:
             else:
                 judged.append(op)
         good = sum(1 for op in judged if op.outcome == "ok")
-        total_puts = sum(puts.values())
         result = Result(self.name, UNKNOWN, "no get was made through a live peer: there is nothing to judge")
         result.facts = [
-            ("gets through live peers", f"{len(judged)}: {good} ok"),
+            ("gets through live peers", f"{good} of {len(judged)} ok"),
             ("threshold", percent(threshold)),
-            ("puts", f"{total_puts}: {puts['ok']} ok, {puts['fail']} fail, {puts['unknown']} unknown"),
+            ("puts", f"{puts['ok']} ok, {puts['fail']} fail, {puts['unknown']} unknown"),
             ("gets cut off by faults", str(cut_off)),
             ("starts missed", str(len(history.missed))),
         ]

@@ -40,7 +40,7 @@ class Durability:
             ("read back", str(len(promised) - len(lost) - len(unread))),
             ("not at the first attempt", str(late)),
             ("lost", str(len(lost))),
-            ("answers with wrong bytes", str(len(corrupt))),
+            ("wrong answers", str(len(corrupt))),
         ]
         for op in corrupt:
             result.add(Evidence(f"{op.peer} answered with {op.detail}", op.key, op.peer, op.end, op.line))

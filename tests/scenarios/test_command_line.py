@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def fab(*words: str, state: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own program
+    return subprocess.run(
         [str(Path(sys.executable).with_name("fab")), *words],
         cwd=cwd, text=True, capture_output=True, timeout=60, check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(state), "TESTBED_STATE": str(state / "testbed"),

@@ -41,7 +41,7 @@ sys.exit(summary["exit_code"])
 
 def start(results: Path, *, slow: bool = False) -> subprocess.Popen[str]:
     program = PROGRAM.format(root=str(HERE.parents[1]), here=str(HERE), results=str(results), slow=slow)
-    return subprocess.Popen(  # noqa: S603 - our own program
+    return subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
