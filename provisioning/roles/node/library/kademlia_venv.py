@@ -82,6 +82,13 @@ def install_node(module: AnsibleModule, path: Path, unpacked: Path) -> None:
     run(module, [python, "-c", FILL_PLUGIN_CACHE], "list Twisted's plugins")
 
 
+def remove_older_archives(archive: Path, path: Path) -> None:
+    """Keep only the present archive among the copies beside the environment (not in the controller's cache)."""
+    if archive.parent == path.parent:
+        for older in set(archive.parent.glob("*.tar")) - {archive}:
+            older.unlink()
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -114,6 +121,7 @@ def main() -> None:
             make_environment(module, path, unpacked)
         install_node(module, path, unpacked)
         marker.write_text(json.dumps(wanted))
+        remove_older_archives(Path(module.params["archive"]), path)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     module.exit_json(changed=True)

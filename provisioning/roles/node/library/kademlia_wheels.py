@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -33,6 +34,8 @@ node: {type: str, returned: always, description: Identifies the sources of the n
 """
 
 LOCK = "requirements.lock"
+#: seconds for which an archive is kept at least; an edit of the node makes a new one
+KEEP = 86_400
 #: left behind by builds, tests and editors: no part of the sources
 NOT_SOURCE = shutil.ignore_patterns(
     "__pycache__", "*.egg-info", "build", "dist", "_trial_temp*", "dropin.cache", ".*", "*.log", "*.pid", LOCK
@@ -102,6 +105,9 @@ def bundle(source: str, lock: Path, dependencies: Path, archive: Path) -> None:
                 tar.add(path, f"dependencies/{path.name}")
             tar.add(wheel, f"node/{wheel.name}")
         unfinished.replace(archive)
+    for old in archive.parent.glob("*.tar"):
+        if old.stat().st_mtime < time.time() - KEEP:
+            old.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -70,6 +70,11 @@ class Supervisor:
         self.config_dir, self.log_dir = Path(params["config_dir"]), Path(params["log_dir"])
         self.venv = Path(params["venv"])
         self.stop_timeout: int = params["stop_timeout"]
+        for path in (self.directory, self.socket, self.config_dir, self.log_dir, self.venv):
+            if set("%;\n") & set(str(path)):
+                raise ManagerError(
+                    f"supervisord cannot use the path {path}: choose one without %, ; and line breaks"
+                )
         if len(os.fsencode(self.socket)) > SOCKET_MAX:
             raise ManagerError(
                 f"{self.socket} is too long for a socket (at most {SOCKET_MAX} bytes); "
@@ -158,19 +163,17 @@ class Supervisor:
             return False
 
     def _conf(self, deployments: dict[str, str]) -> str:
-        text = DAEMON.format(
-            directory=_escape(self.directory), socket=_escape(self.socket), descriptors=1024 + 8 * len(deployments)
-        )
+        text = DAEMON.format(directory=self.directory, socket=self.socket, descriptors=1024 + 8 * len(deployments))
         for name, deployment in deployments.items():
             python, config = str(self.venv / "bin/python"), str(self.config_dir / f"{name}.toml")
             # -I: neither the environment nor the working directory of the person may leak into a peer.
             command = [python, "-I", "-m", "twisted", "--reactor=asyncio", "--log-format=text"]
             text += PROGRAM.format(
                 name=name,
-                command=_escape(shlex.join([*command, "kademlia", "--config", config])),
+                command=shlex.join([*command, "kademlia", "--config", config]),
                 deployment=deployment,
                 stop_timeout=self.stop_timeout,
-                log=_escape(self.log_dir / f"{name}.log"),
+                log=self.log_dir / f"{name}.log",
             )
         return text
 
@@ -246,8 +249,3 @@ class Supervisor:
                 finally:
                     os.close(process)
         return ended
-
-
-def _escape(value: Any) -> str:
-    """Return a value for supervisord's configuration, where % starts an expansion."""
-    return str(value).replace("%", "%%")
