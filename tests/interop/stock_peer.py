@@ -2,8 +2,8 @@
 
     python stock_peer.py ADDRESS PORT KSIZE [BOOTSTRAP_ADDRESS:PORT ...]
 
-It prints `{"ready": …}` once it has bootstrapped, then answers each line `["set", key, value]` or `["get", key]` of
-its standard input with `{"result": …}`; bytes travel as latin-1 text.  It ends when its standard input does.
+It prints `{"ready": …}` once it has bootstrapped, then answers each line `["set", key, value]` or `["get", key]`
+of its standard input with `{"result": …}`; bytes travel as latin-1 text.  It ends when its standard input does.
 """
 
 from __future__ import annotations
