@@ -48,7 +48,7 @@ class Deployment:
     def play(self, *options: str, **variables: object) -> Run:
         """Run deploy.yml as a user does, with extra variables."""
         extra = json.dumps({"kademlia_source": str(self.source), **self.variables, **variables})
-        done = subprocess.run(  # noqa: S603 - no shell, arguments of ours
+        done = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "deploy.yml", "-e", extra, *options],
             cwd=ROOT,
             env={**os.environ, "TESTBED_STATE": str(self.folder.root), "ANSIBLE_NOCOLOR": "1"},

@@ -62,7 +62,7 @@ class Testbed:
 
     def fab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `fab` to its end."""
-        return subprocess.run(  # noqa: S603 - no shell, arguments of ours
+        return subprocess.run(
             self.command(*arguments),
             cwd=ROOT,
             env=self.environment,
@@ -74,7 +74,7 @@ class Testbed:
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `fab` and return it."""
-        return subprocess.Popen(  # noqa: S603 - no shell, arguments of ours
+        return subprocess.Popen(
             self.command(*arguments),
             cwd=ROOT,
             env=self.environment,

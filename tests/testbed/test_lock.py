@@ -28,7 +28,7 @@ with lock.hold(state.StateFolder(pathlib.Path(sys.argv[1])), "fab scenario.churn
 
 def holder(folder: StateFolder) -> subprocess.Popen[str]:
     """Return a process that holds the lock."""
-    process = subprocess.Popen(  # noqa: S603 - no shell, arguments of ours
+    process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder.root)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
