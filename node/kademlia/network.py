@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from kademlia.crawling import Step
     from kademlia.records import Value
     from kademlia.rpc import Address, Answer
     from kademlia.shim import FaultShim
@@ -209,6 +210,41 @@ class Server:
     def fetch(self, key: object) -> Deferred[Fetched | None]:
         """Find the value of a key; fails with `NoPeersReachable` when none of the known peers answers."""
         return ensureDeferred(self.publisher.fetch(digest(key)))
+
+    def trace(self, key: object) -> Deferred[dict[str, Any]]:
+        """Find a value and tell how: fires with the lookup as a JSON-ready dict, found or not.
+
+        `steps` are in the order of time; `at` and `seconds` are seconds, `distance` is 40 hex digits, `hop` counts
+        the requests in a row that led to that peer.  Fails as `fetch` does.
+        """
+        return ensureDeferred(self._trace(key))
+
+    async def _trace(self, key: object) -> dict[str, Any]:
+        started = self._reactor.seconds()
+        steps: list[Step] = []
+        found = await self.publisher.fetch(digest(key), steps.append)
+        return {
+            "key": key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key),
+            "target": digest(key).hex(),
+            "found": found is not None,
+            "version": None if found is None else found.version,
+            "hops": max((step.hop for step in steps), default=0) if found is None else found.hops,
+            "requests": sum(step.event == "asked" for step in steps),
+            "seconds": round(self._reactor.seconds() - started, 6),
+            "steps": [
+                {
+                    "at": round(step.at, 6),
+                    "event": step.event,
+                    "id": step.contact.id.hex(),
+                    "address": step.contact.address,
+                    "port": step.contact.port,
+                    "distance": to_bytes(step.distance).hex(),
+                    "hop": step.hop,
+                    "contacts": step.contacts,
+                }
+                for step in steps
+            ],
+        }
 
     def set(self, key: object, value: Value) -> Deferred[bool]:
         """Publish; fires with whether any holder acknowledged.  Fails where `value` cannot be stored."""

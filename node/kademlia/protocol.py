@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kademlia.stats import Stats
 
 # Names in extensions.  Requests carry the incarnation; pairs carry their version and the seconds of life left.
-INCARNATION, VERSION, LIFE, FULL = "b", "v", "t", "full"
+INCARNATION, VERSION, LIFE, FULL, DOUBTFUL = "b", "v", "t", "full", "doubtful"
 
 
 def version_in(extension: Extension) -> int | None:

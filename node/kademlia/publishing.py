@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from kademlia.crawling import Crawl, Found
+from kademlia.crawling import Crawl, Found, Step, value_in
 from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
 from kademlia.ids import to_int
 from kademlia.protocol import FULL, version_in
 from kademlia.records import Publication, Record, Value, encode_value, is_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kademlia.contact import Contact
     from kademlia.protocol import KademliaProtocol
@@ -163,15 +163,17 @@ class Publisher:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def fetch(self, key: bytes) -> Fetched | None:
+    async def fetch(self, key: bytes, on_step: Callable[[Step], None] | None = None) -> Fetched | None:
         """Find the value of a 20-byte key, or None where the network has none.
 
-        Raises `NoPeersReachable` when peers are known and none of them answers: that says nothing about the value.
+        `on_step` is told of every step of the lookup; there is none where this peer holds the value.  Raises
+        `NoPeersReachable` when peers are known and none of them answers: that says nothing about the value.
         """
         record = self.keeper.get(key)
         if record is not None:
             return Fetched(record.value, record.version, 0)
         crawl = self.crawl(key, "find_value")
+        crawl.on_step = on_step
         found = await crawl.run()
         if found is None:
             if crawl.lookup.requests and not crawl.lookup.closest():
@@ -197,7 +199,7 @@ class Publisher:
     async def fetch_from(self, contact: Contact, key: bytes) -> None:
         """Take over a record from a holder known to have a newer one."""
         answer = await self.protocol.ask(contact, "find_value", key)
-        found = Crawl.value_in(answer, contact, self.keeper.expire)
+        found = value_in(answer, contact, self.keeper.expire)
         if found is not None and found.version is not None:
             self.keeper.accept(key, found.value, found.version, found.life)
 

@@ -38,6 +38,11 @@ def content_of(value: Value) -> bytes:
     return str(value).encode("utf-8")
 
 
+def order_of(version: int, value: Value) -> tuple[int, bytes]:
+    """Return the sort key of publications of one key: by version, for concurrent writers by the value's digest."""
+    return version, hashlib.sha1(encode_value(value), usedforsecurity=False).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One key-value pair held for the network.  Times are wall-clock seconds since the epoch.
@@ -63,7 +68,7 @@ class Record:
     @property
     def order(self) -> tuple[int, bytes]:
         """Sort key of publications of one key: the later version wins, equal versions by the value's digest."""
-        return self.version, hashlib.sha1(encode_value(self.value), usedforsecurity=False).digest()
+        return order_of(self.version, self.value)
 
     def as_json(self, now: float) -> dict[str, object]:
         """Return the row of `GET /storage` for this record; `now` is wall-clock seconds."""

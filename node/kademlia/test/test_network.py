@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from pathlib import Path
@@ -222,6 +223,25 @@ class Reading(SynchronousTestCase):
         started = network.seconds()
         assert network.result(reader.get("key")) == b"v"
         assert network.seconds() - started < 1.0
+
+    def test_a_lookup_can_be_watched_step_by_step(self) -> None:
+        """Whom it asked, what they answered, how far they are, how long it took."""
+        network = Network()
+        servers = network.grow(30, ksize=4)
+        key = digest("key")
+        assert network.result(servers[0].set("key", b"v"))
+        reader = network.closest(key, 30)[-1]
+        trace = network.result(reader.trace("key"))
+        assert json.loads(json.dumps(trace)) == trace
+        assert (trace["found"], trace["target"]) == (True, key.hex())
+        events = [step["event"] for step in trace["steps"]]
+        assert events.count("asked") == trace["requests"]
+        assert events[-1] == "value"
+        assert trace["steps"][-1]["id"] in [holder.id.hex() for holder in network.closest(key, 4)]
+        assert [step["at"] for step in trace["steps"]] == sorted(step["at"] for step in trace["steps"])
+        missing = network.result(reader.trace("missing"))
+        assert (missing["found"], missing["version"]) == (False, None)
+        assert {step["event"] for step in missing["steps"]} == {"asked", "answered"}
 
     def test_a_found_value_is_cached_at_the_closest_peer_without_it(self) -> None:
         """Among the k closest that repairs a replica at once."""
