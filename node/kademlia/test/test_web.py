@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -21,9 +22,11 @@ from kademlia.ids import digest
 from kademlia.intervals import PROFILES
 from kademlia.network import Fetched, Neighbour, Published
 from kademlia.records import Record, Value
+from kademlia.routing import RoutingTable
 from kademlia.shim import FaultShim
 from kademlia.stats import Stats
 from kademlia.storage import MemoryStorage
+from kademlia.timing import RoundTrips
 from kademlia.web import site as web_site
 from kademlia.web.api import API
 from kademlia.web.site import PeerSite
@@ -44,6 +47,8 @@ class FakeServer:
         self.values: dict[object, Value] = {}
         self.storage = MemoryStorage()
         self.stats = Stats()
+        self.table = RoutingTable(self.id, self.ksize, 0.0)
+        self.protocol = SimpleNamespace(round_trips=RoundTrips())
         self.shim = FaultShim(__import__("random").Random(1), clock)
         self.failure: Exception | None = None
         self.waiting: Deferred[Any] | None = None
@@ -62,6 +67,10 @@ class FakeServer:
         if self.failure is not None:
             return fail(self.failure)
         return succeed(Fetched(self.values[key], 5, 2) if key in self.values else None)
+
+    async def trace(self, key: bytes) -> dict[str, object]:
+        """Look for a value and say how little that took."""
+        return {"key": key.decode(), "found": await self.fetch(key) is not None, "steps": []}
 
     def neighbours(self) -> list[Neighbour]:
         """Return one."""
@@ -232,6 +241,23 @@ class Values(WebCase):
             self.assertNotIn(b"secret", answer.body)
             self.assertEqual(len(self.flushLoggedErrors(type(failure))), 1)
 
+    def test_a_trace_is_the_lookup_instead_of_the_value(self) -> None:
+        """Also where there is no value: how it was looked for is an answer of its own."""
+        self.server.values[b"one"] = b"hi there"
+        for key, found in ((b"one", True), (b"none", False)):
+            answer = self.ask(b"GET", b"/dht/" + key + b"?trace=1")
+            self.assertEqual((answer.code, answer.headers["content-type"]), (200, "application/json"))
+            self.assertEqual(answer.json, {"key": key.decode(), "found": found, "steps": []})
+        self.server.failure = NoPeersReachable("nobody")
+        self.assertEqual(self.ask(b"GET", b"/dht/one?trace=1").code, 503)
+
+    def test_a_trace_is_asked_for_with_0_or_1(self) -> None:
+        """Anything else is a bad request that says so."""
+        for query in (b"trace=", b"trace=yes", b"trace=1&trace=1", b"trace=%ff"):
+            answer = self.ask(b"GET", b"/dht/one?" + query)
+            self.assertEqual(answer.code, 400, query)
+            self.assertIn("trace must be 0 or 1", answer.json["error"])
+
     def test_a_client_that_leaves_cancels_its_lookup(self) -> None:
         """Nothing is logged as an error."""
         self.server.waiting = Deferred()
@@ -389,24 +415,6 @@ class Views(WebCase):
         for state, code in (("joined", 200), ("alone", 200), ("joining", 503), ("stopping", 503)):
             self.peer.state = state
             self.assertEqual(self.ask(b"GET", b"/healthz").code, code)
-
-    def test_metrics_are_prometheus_text(self) -> None:
-        """Counters with their labels, histograms that are cumulative; OpenMetrics where it is asked for."""
-        self.server.stats.rpcs["ping", "ok"] = 3
-        self.server.stats.lookup_hops.observe(1)
-        self.server.stats.lookup_hops.observe(99)
-        answer = self.ask(b"GET", b"/metrics")
-        self.assertTrue(answer.headers["content-type"].startswith("text/plain"))
-        for line in (
-            b'kademlia_rpcs_total{outcome="ok",rpc="ping"} 3.0',
-            b'kademlia_lookup_hops_bucket{le="1"} 1.0',
-            b'kademlia_lookup_hops_bucket{le="+Inf"} 2.0',
-            b"kademlia_lookup_hops_count 2.0",
-            b'kademlia_state{state="joined"} 1.0',
-        ):
-            self.assertIn(line, answer.body)
-        modern = self.ask(b"GET", b"/metrics", b"", b"Accept: application/openmetrics-text; version=1.0.0")
-        self.assertTrue(modern.body.endswith(b"# EOF\n"))
 
     def test_a_wrong_method_is_told_the_right_ones(self) -> None:
         """405 with Allow."""

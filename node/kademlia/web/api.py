@@ -8,7 +8,7 @@ import re
 import time
 from collections import defaultdict
 from dataclasses import asdict
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -21,7 +21,6 @@ from kademlia import __version__
 from kademlia.records import content_of
 from kademlia.web.control import Control
 from kademlia.web.errors import HTTPError, as_http, error_body
-from kademlia.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -31,12 +30,14 @@ if TYPE_CHECKING:
 
     from kademlia.config import Settings
     from kademlia.network import Server
+    from kademlia.web.metrics import Metrics
 
 MAX_KEY: Final = 1024
 MAX_PAGE: Final = 10_000
 #: records listed in one turn of the loop: some 2 ms, so that the peer's answers to others do not wait
 SLICE: Final = 250
 
+_OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 _INDEX: Final = b"A Kademlia peer. Try /status, /neighbours, /storage, /dht/<key>; /openapi.yaml describes them.\n"
 
 
@@ -75,7 +76,7 @@ class API:
         self._peer = peer
         self._reactor = reactor
         self._server = peer.server
-        self._metrics = Metrics(peer)
+        self._metrics: Metrics | None = None
         self._control: Control | None = None
         if peer.settings.token is not None and peer.server.shim is not None:
             self._control = Control(peer.settings.token, peer.server.shim, peer.shut_down)
@@ -104,8 +105,11 @@ class API:
 
     @app.route("/dht/key", methods=["GET"])
     async def get(self, request: Request) -> bytes:
-        """Return the value of the key as it was stored."""
-        found = await self._server.fetch(_key(request))
+        """Return the value of the key as it was stored, or with `trace=1` how it was looked for."""
+        key = _key(request)
+        if _argument(request, "trace", "0", "[01]", "0 or 1") == "1":
+            return _json(request, await self._server.trace(key))
+        found = await self._server.fetch(key)
         if found is None:
             raise HTTPError(404, "the network has no value for this key")
         request.setHeader("X-Kademlia-Version", str(found.version))
@@ -188,12 +192,17 @@ class API:
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:
         """Return the counters for Prometheus."""
+        if self._metrics is None:
+            # The client is a mebibyte that a peer whom nobody scrapes need not spend.
+            from kademlia.web.metrics import Metrics  # noqa: PLC0415
+
+            self._metrics = Metrics(self._peer)
         return _body(request, *self._metrics.render(request.getHeader("accept") or ""))
 
     @app.route("/openapi.yaml", methods=["GET"])
     def openapi(self, request: Request) -> bytes:
         """Describe this API."""
-        return _body(request, files(__package__).joinpath("openapi.yaml").read_bytes(), "application/yaml")
+        return _body(request, _OPENAPI.read_bytes(), "application/yaml")
 
     @app.route("/", methods=["GET"])
     def index(self, request: Request) -> bytes:

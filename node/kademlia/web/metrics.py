@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from kademlia.routing import MAX_FAILURES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
+    from kademlia.network import Server
     from kademlia.stats import Histogram
+    from kademlia.timing import RoundTrip
     from kademlia.web.api import Peer
+
+#: what is shown of a distribution over contacts
+QUANTILES: Final = (0.0, 0.5, 0.9, 0.99, 1.0)
 
 
 class PeerCollector(Collector):
@@ -29,17 +36,22 @@ class PeerCollector(Collector):
         """Yield every metric family of the peer."""
         server, stats = self._peer.server, self._peer.server.stats
         yield GaugeMetricFamily("kademlia_uptime_seconds", "Seconds since start.", self._peer.uptime)
-        yield GaugeMetricFamily("kademlia_contacts", "Contacts in the routing table.", server.contact_count)
-        yield GaugeMetricFamily("kademlia_stored_keys", "Keys held for the network.", server.storage.count)
-        yield GaugeMetricFamily("kademlia_stored_bytes", "Bytes of the values held.", server.storage.size)
         state = GaugeMetricFamily("kademlia_state", "1 for the state the peer is in.", labels=["state"])
         for name in ("joining", "joined", "alone", "stopping"):
             state.add_metric([name], float(self._peer.state == name))
         yield state
+        yield from _of_contacts(server)
+        yield GaugeMetricFamily("kademlia_stored_keys", "Keys held for the network.", server.storage.count)
+        yield GaugeMetricFamily("kademlia_stored_bytes", "Bytes of the values held.", server.storage.size)
         yield _counter("kademlia_rpcs", "RPCs by name and outcome.", ("rpc", "outcome"), stats.rpcs)
         yield _counter("kademlia_lookups", "Lookups by kind and outcome.", ("kind", "outcome"), stats.lookups)
         yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _keyed(stats.dropped))
-        yield _counter("kademlia_maintenance", "Periodic work.", ("kind",), _keyed(stats.maintenance))
+        yield _counter(
+            "kademlia_maintenance",
+            "Periodic work: records expired, replicated, republished or handed over; buckets refreshed.",
+            ("kind",),
+            _keyed(stats.maintenance),
+        )
         yield CounterMetricFamily("kademlia_retransmissions", "Requests sent again.", stats.retransmissions)
         yield _histogram("kademlia_lookup_seconds", "Duration of lookups.", stats.lookup_seconds)
         yield _histogram("kademlia_lookup_hops", "Hops of lookups.", stats.lookup_hops)
@@ -56,6 +68,47 @@ class Metrics:
         """Return the body and its content type for an Accept header."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
+
+
+def _of_contacts(server: Server) -> Iterator[Metric]:
+    """Yield what the routing table knows of contacts, and the transport of the way to them."""
+    states = dict.fromkeys(("good", "suspect", "stale", "replacement"), 0)
+    measured: list[RoundTrip] = []
+    for entry in server.table.entries():
+        states["good" if not entry.failures else "stale" if entry.failures >= MAX_FAILURES else "suspect"] += 1
+        round_trip = server.protocol.round_trips.get(entry.contact.home)
+        if round_trip is not None:
+            measured.append(round_trip)
+    states["replacement"] = sum(len(bucket.replacements) for bucket in server.table.buckets)
+    contacts = GaugeMetricFamily(
+        "kademlia_contacts",
+        "Contacts: good ones answer, suspect ones failed, stale ones may be dropped, replacements wait.",
+        labels=["state"],
+    )
+    for state, count in states.items():
+        contacts.add_metric([state], count)
+    yield contacts
+    yield GaugeMetricFamily("kademlia_buckets", "Buckets of the routing table.", len(server.table.buckets))
+    yield GaugeMetricFamily("kademlia_measured_contacts", "Contacts with a round-trip estimate.", len(measured))
+    yield _quantiles(
+        "kademlia_round_trip_seconds",
+        "Round-trip estimates of the contacts, by quantile.",
+        [round_trip.smoothed for round_trip in measured],
+    )
+    yield _quantiles(
+        "kademlia_request_timeout_seconds",
+        "Seconds after which a request to a contact is sent again, by quantile over the contacts.",
+        [round_trip.timeout for round_trip in measured],
+    )
+
+
+def _quantiles(name: str, text: str, values: list[float]) -> GaugeMetricFamily:
+    """Return the nearest-rank quantiles of some values; a gauge, since each scrape sees another population."""
+    family = GaugeMetricFamily(name, text, labels=["quantile"])
+    values.sort()
+    for quantile in QUANTILES if values else ():
+        family.add_metric([f"{quantile:g}"], values[round(quantile * (len(values) - 1))])
+    return family
 
 
 def _keyed(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
