@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kademlia.records import Record, Value
+from kademlia.records import Record, Value, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,13 +14,17 @@ if TYPE_CHECKING:
     from kademlia.storage import Storage
 
 MICROSECONDS = 1_000_000
+#: replaced values remembered, to recognise stock holders that repeat them
+MAX_REPLACED = 1024
 
 
 class Keeper:
     """Holds records for the network.
 
     Versioned records are ordered by `Record.order`; an older one never replaces a newer one, whatever repeats it.
-    A plain record (from a stock peer, without a version) replaces what is held, as the stock peer expects.
+    A plain record (from a stock peer, without a version) replaces what is held, as the stock peer expects, unless
+    it is the very value that was replaced before: stock holders go on repeating what they have.
+
     `expire` is the life in seconds of a fresh publication; `wall` is the wall clock, in seconds since the epoch.
     """
 
@@ -27,11 +32,18 @@ class Keeper:
         self.storage = storage
         self.expire = expire
         self.wall = wall
+        #: wall-clock seconds; what was received before may have been replaced elsewhere while we were away
+        self.doubted_before = 0.0
+        self._replaced: OrderedDict[bytes, bytes] = OrderedDict()
 
     def get(self, key: bytes) -> Record | None:
         """Return the live record of a key; an expired one does not exist, deleted or not."""
         record = self.storage.get(key)
         return record if record is not None and record.expires_at > self.wall() else None
+
+    def doubts(self, record: Record) -> bool:
+        """Tell whether a newer publication may have passed this peer by."""
+        return record.received_at < self.doubted_before
 
     def next_version(self, key: bytes) -> int:
         """Return a version for a new publication of a key, above any that this peer knows."""
@@ -55,6 +67,7 @@ class Keeper:
                 offered = replace(offered, expires_at=max(held.expires_at, offered.expires_at))
             else:
                 self.storage.unpublish(key)  # somebody published a newer value: ours is not to come back
+                self._remember_replaced(held)
         self.storage.put(offered)
         return offered
 
@@ -65,11 +78,19 @@ class Keeper:
         if held is not None and held.version and held.value == value and type(held.value) is type(value):
             # A stock holder repeats what we published: that is replication, and does not extend the life.
             record = replace(held, received_at=now)
+        elif held is not None and held.version and self._replaced.get(key) == encode_value(value):
+            return held
         else:
             version = self.next_version(key) if held is not None and held.version else 0
             record = Record(key, value, version, now + self.expire, now)
         self.storage.put(record)
         return record
+
+    def _remember_replaced(self, record: Record) -> None:
+        self._replaced[record.key] = encode_value(record.value)
+        self._replaced.move_to_end(record.key)
+        if len(self._replaced) > MAX_REPLACED:
+            self._replaced.popitem(last=False)
 
     def touch(self, record: Record) -> None:
         """Take note that a record was replicated just now, if it is still the one held."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kademlia.ids import to_int
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from kademlia.contact import Contact
 
@@ -136,12 +136,22 @@ class Lookup:
         """Return the k closest contacts that answered, closest first."""
         return [c.contact for c in self.candidates if c.state is State.ANSWERED][: self.ksize]
 
+    def unreached(self) -> list[Contact]:
+        """Return the contacts that did not answer and are closer than the farthest of `closest`."""
+        closest = self.closest()
+        if not closest:
+            return []
+        farthest = to_int(closest[-1].id) ^ self.target
+        return [c.contact for c in self.candidates if c.state is State.FAILED and c.distance < farthest]
+
     def hops_to(self, contact: Contact) -> int:
         """Return how many requests it took to reach a contact's answer: 1 for one of the own table."""
         return self._by_id[contact.id].hops + 1
 
-    def closest_without(self, holder: Contact) -> tuple[Contact, int] | None:
-        """Return the closest contact that answered other than `holder`, and how many candidates are closer.
+    def closest_without(self, holders: Container[bytes]) -> tuple[Contact, int] | None:
+        """Return the closest contact that answered and is no holder, and how many candidates are closer.
+
+        `holders` are node IDs.
 
         That is where section 2.3 has a found value cached, for a life that falls with that number.
         """
@@ -149,7 +159,7 @@ class Lookup:
         for candidate in self.candidates:
             if candidate.state is State.FAILED:
                 continue
-            if candidate.state is State.ANSWERED and candidate.contact.id != holder.id:
+            if candidate.state is State.ANSWERED and candidate.contact.id not in holders:
                 return candidate.contact, rank
             rank += 1
         return None

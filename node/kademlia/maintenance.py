@@ -1,9 +1,8 @@
 """What a peer does by itself, all the time (paper, sections 2.3 and 2.5).
 
 Expire what has lived long enough; replicate what nobody replicated within the interval; publish again what this
-peer published; refresh buckets; ping suspects; hand a joining peer its pairs.  Everything is done in small steps
-with a bounded number of requests under way, so that the loop is never held for a time that grows with what is
-stored.
+peer published; refresh buckets; ping suspects; have records confirmed after an absence.  Everything is done with a
+bounded number of requests under way, so that the loop is never held for a time that grows with what is stored.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kademlia.ids import to_bytes, to_int
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from kademlia.clock import Clock, DelayedCall
     from kademlia.contact import Contact
@@ -30,10 +29,14 @@ if TYPE_CHECKING:
 
 #: records whose STOREs are under way at once
 WINDOW = 8
-#: records read from the store in one step: well under a millisecond of the loop
-PAGE = 32
 #: seconds between looks at which suspects may be tried again
 SUSPECTS = 1.0
+#: looks missed in a row that mean this process did not run (SIGSTOP, a suspended machine)
+PAUSED = 4
+#: share of the refresh interval after which a silent contact is pinged
+SILENCE = 1 / 6
+#: seconds from a doubt to its removal: others that were cut off too are heard from meanwhile
+CONFIRM_AFTER = 0.5
 
 
 class Maintenance:
@@ -55,15 +58,18 @@ class Maintenance:
         self._beginnings: list[DelayedCall] = []
         self._stopped = False
         self._neighbourhood_known_at = clock.seconds()
-        self._joining: dict[bytes, Contact] = {}
-        self._handing_over = False
+        self._last_look = clock.seconds()
+        self._confirming: DelayedCall | None = None
 
     def start(self) -> None:
         """Begin the periodic work, each peer at a phase of its own so that they do not all work at once."""
         shortest = min(
             self.intervals.refresh, self.intervals.replicate, self.intervals.republish, self.intervals.expire
         )
-        self._every(SUSPECTS, self.ping_suspects)
+        if self.keeper.storage.count:
+            self.doubt()  # what the store holds is from an earlier life
+        self._last_look = self.clock.seconds()
+        self._every(SUSPECTS, self.look_around)
         self._every(min(60.0, shortest / 10), self.work)
 
     def _every(self, period: float, task: Callable[[], object]) -> None:
@@ -83,14 +89,23 @@ class Maintenance:
         self._stopped = True
         while self._beginnings:
             self._beginnings.pop().cancel()
+        if self._confirming is not None:
+            self._confirming.cancel()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
 
-    def ping_suspects(self) -> None:
-        """Ask contacts that failed whether they are back (section 4.1: with exponential back-off)."""
-        for contact in self.table.retriable(self.clock.seconds()):
+    def look_around(self) -> None:
+        """Ping suspects whose back-off is over (section 4.1), and the contact that was silent for longest."""
+        if self.clock.seconds() - self._last_look > PAUSED * SUSPECTS:
+            self.doubt()  # we were stopped and went on: the network did without us meanwhile
+        self._last_look = self.clock.seconds()
+        now = self.clock.seconds()
+        for contact in self.table.retriable(now):
             self.publisher.protocol.probe(contact)
+        silent = self.table.silent_since(now - self.intervals.refresh * SILENCE)
+        if silent is not None:  # one at a time: this is to notice, within a while, that we are cut off
+            self.publisher.protocol.probe(silent)
 
     def work(self) -> Deferred[None]:
         """Do whatever is due; fires when it is done and never fails."""
@@ -137,30 +152,38 @@ class Maintenance:
     async def replicate(self) -> None:
         """Store again, at the k closest, the records not received within the interval (sections 2.3 and 2.5).
 
-        Whoever comes first spares the other holders the work, since they receive it then.
+        Whoever comes first spares the other holders the work, since they receive it then.  Doubted records are due
+        whenever they were received.
         """
         while not self._stopped and len(self.table):
             # Up to a fifth later than due, by chance: otherwise all holders of a pair would come first.
             moment = self.keeper.wall() - self.intervals.replicate * (1 + self.rng.random() / 5)
-            due = self.keeper.storage.received_before(moment, WINDOW)
+            due = self.keeper.storage.received_before(max(moment, self.keeper.doubted_before), WINDOW)
             if not due:
                 return
-            await gatherResults([ensureDeferred(self._replicate(record)) for record in due])
+            done = await gatherResults([ensureDeferred(self._replicate(record)) for record in due])
+            if not all(done):
+                return  # nobody answers; the next look may find somebody
 
-    async def _replicate(self, record: Record) -> None:
-        now = self.keeper.wall()
-        if record.expires_at <= now:
+    async def _replicate(self, record: Record) -> bool:
+        """Replicate one record; tell whether another holder answered, or none is needed."""
+        if record.expires_at <= self.keeper.wall():
             self.keeper.storage.delete(record.key)
-            return
+            return True
         try:
             holders = self._holders_known(record.key) or await self.publisher.holders(record.key)
-            stored = await self.publisher.store(record, [holder for holder in holders if holder is not None])
-            if stored.newer_at is not None:
-                await self.publisher.fetch_from(stored.newer_at, record.key)
         except NoPeersReachable:
-            pass  # cut off: it is due again an interval from now
+            return False
+        others = [holder for holder in holders if holder is not None]
+        stored = await self.publisher.store(record, others)
+        needed = bool(others) or (self.keeper.doubts(record) and self.table.ksize > 1)
+        if needed and not stored.replicas and not stored.full:
+            return False
+        if stored.newer_at is not None:
+            await self.publisher.fetch_from(stored.newer_at, record.key)
         self.keeper.touch(record)
         self.stats.maintenance["replicate"] += 1
+        return True
 
     def _holders_known(self, key: bytes) -> list[Contact | None] | None:
         """Return the k closest to a key without a lookup, where this peer is one of them.
@@ -179,69 +202,23 @@ class Maintenance:
             await gatherResults([ensureDeferred(self.publisher.republish(publication)) for publication in due])
             self.stats.maintenance["republish"] += len(due)
 
-    # -- a peer joins ---------------------------------------------------------------------------------------------
+    # -- doubt ----------------------------------------------------------------------------------------------------
 
-    def joined(self, contact: Contact) -> None:
-        """Hand a peer that joined the pairs it is one of the k closest for (section 2.5)."""
-        if self._stopped or not self.keeper.storage.count:
-            return
-        self._joining[contact.id] = contact
-        if not self._handing_over:
-            self._handing_over = True
-            self.clock.callLater(0, self._run, self._hand_over)
+    def doubt(self) -> None:
+        """Doubt every record held: this peer was away, and newer publications may have passed it by.
 
-    def _run(self, task: Callable[[], Awaitable[None]]) -> None:
-        async def logged() -> None:
-            try:
-                await task()
-            except Exception:
-                self.log.failure("{task} failed", task=task.__name__)
+        Until a record is confirmed, a reader is told that it is doubted and asks the other holders too.  Records
+        are confirmed by replicating them: a holder with a newer one says so.
+        """
+        self.keeper.doubted_before = self.keeper.wall()
+        self.confirm_soon()
 
-        ensureDeferred(logged())
+    def confirm_soon(self) -> None:
+        """Have doubted records confirmed before long, if there are any."""
+        doubted = self.keeper.storage.received_before(self.keeper.doubted_before, 1)
+        if doubted and not self._stopped and self._confirming is None:
+            self._confirming = self.clock.callLater(CONFIRM_AFTER * (1 + self.rng.random()), self._confirm)
 
-    async def _hand_over(self) -> None:
-        try:
-            while self._joining and not self._stopped:
-                _, contact = self._joining.popitem()
-                await self._hand_over_to(contact)
-        finally:
-            self._handing_over = False
-
-    async def _hand_over_to(self, contact: Contact) -> None:
-        """Give what belongs to the contact and is closer to us than to all others: they need not do it too."""
-        cell = self.table.own_cell(without=contact.id)
-        async for page in self._pages(cell.lowest, cell.highest):
-            mine = [record for record in page if to_int(record.key) in cell]
-            given = [record for record in mine if self._belongs_to(contact, record)]
-            for start in range(0, len(given), WINDOW):
-                answers = await gatherResults(
-                    [self.publisher.protocol.store_at(contact, record) for record in given[start : start + WINDOW]]
-                )
-                self.stats.maintenance["handover"] += len(answers)
-                if not any(answer.happened for answer in answers):
-                    return  # it has gone again
-
-    async def _pages(self, lowest: int, highest: int) -> AsyncIterator[list[Record]]:
-        """Read the records of a range of keys page by page, with other work in between."""
-        after = to_bytes(lowest - 1) if lowest else None
-        last = to_bytes(highest)
-        while not self._stopped:
-            page = self.keeper.storage.page(after, PAGE)
-            yield [record for record in page if record.key <= last]
-            if len(page) < PAGE or page[-1].key >= last:
-                return
-            after = page[-1].key
-            await self._breathe()
-
-    def _belongs_to(self, contact: Contact, record: Record) -> bool:
-        """Tell whether the contact is one of the k closest to a live record."""
-        if record.expires_at <= self.keeper.wall():
-            return False
-        closest = self.table.closest(to_int(record.key), self.table.ksize)
-        return contact in self.publisher.with_self(record.key, closest)
-
-    def _breathe(self) -> Deferred[None]:
-        """Let the loop do other things before the next step."""
-        turn: Deferred[None] = Deferred()
-        self.clock.callLater(0, turn.callback, None)
-        return turn
+    def _confirm(self) -> None:
+        self._confirming = None
+        self.work()

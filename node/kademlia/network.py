@@ -30,6 +30,7 @@ from twisted.internet.task import LoopingCall
 from kademlia import state
 from kademlia.contact import Contact, is_address
 from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
+from kademlia.handover import Handover
 from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
 from kademlia.intervals import PROFILES, Intervals
 from kademlia.keeper import Keeper
@@ -110,8 +111,11 @@ class Server:
         self.protocol.shim = shim
         self.publisher = Publisher(self.protocol, ksize, alpha)
         self.maintenance = Maintenance(self.publisher, intervals, reactor, self._rng, self.stats)
-        self.protocol.on_joined = self.maintenance.joined
+        self.handover = Handover(self.publisher, reactor, self.stats)
+        self.protocol.on_joined = self._joined
         self.protocol.on_start = self.maintenance.start
+        self.protocol.on_cut_off = self.maintenance.doubt
+        self.publisher.on_missed = self.handover.missed
         self._port: Any | None = None
         self._saving: LoopingCall | None = None
 
@@ -149,6 +153,7 @@ class Server:
     def stop(self) -> Deferred[None]:
         """Leave without ceremony: a peer may always just be gone (section 2.3 needs no goodbye)."""
         self.maintenance.stop()
+        self.handover.stop()
         if self._saving is not None and self._saving.running:
             self._saving.stop()
         port, self._port = self._port, None
@@ -197,6 +202,10 @@ class Server:
         await self.publisher.crawl(self.id).run()
         farther = [(bucket.lower, bucket.span) for bucket in self.table.farther_than_closest()]
         await self.maintenance.refresh_ranges(farther)
+
+    def _joined(self, contact: Contact) -> None:
+        self.handover.joined(contact)
+        self.maintenance.confirm_soon()  # there may have been nobody to ask before
 
     # -- pairs ----------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class KademliaProtocol(RPCProtocol):
         self.own_id = table.own_id
         #: called with a contact that joined: new to us, restarted, or back after having been away
         self.on_joined: Callable[[Contact], None] = lambda _: None
+        #: called when it seems that this peer, or a part of the network with it, was cut off from others
+        self.on_cut_off: Callable[[], None] = lambda: None
         #: called when datagrams can be sent
         self.on_start: Callable[[], None] = lambda: None
         self._marks: Extension = {INCARNATION: incarnation}
@@ -81,6 +83,8 @@ class KademliaProtocol(RPCProtocol):
             self.probe(heard.probe)
         if heard.joined:
             self.on_joined(contact)
+        if heard.cut_off:
+            self.on_cut_off()
 
     def probe(self, contact: Contact) -> None:
         """Ping a contact to learn whether it is still there, unless that is under way."""
@@ -177,5 +181,7 @@ class KademliaProtocol(RPCProtocol):
         self._caller(sender, node_id)
         if not record.version:
             return Reply({"value": record.value}, NO_EXTENSION)
-        life = record.expires_at - self.keeper.wall()
-        return Reply({"value": record.value}, {VERSION: record.version, LIFE: life})
+        marks = {VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
+        if self.keeper.doubts(record):
+            marks[DOUBTFUL] = True
+        return Reply({"value": record.value}, marks)

@@ -69,6 +69,8 @@ class Publisher:
         self.table = protocol.table
         self.ksize = ksize
         self.alpha = alpha
+        #: told of a record that a holder could not be given
+        self.on_missed: Callable[[Contact, Record], None] = lambda contact, record: None
 
     def crawl(self, target: bytes, method: str = "find_node") -> Crawl:
         """Return a lookup of a target, ready to run."""
@@ -83,7 +85,8 @@ class Publisher:
         it because every holder is full.
         """
         check_value(value)
-        holders = await self.holders(key)
+        crawl = await self._converge(key)
+        holders = self.with_self(key, crawl.lookup.closest())
         version = self.keeper.next_version(key)
         for _ in range(MAX_RAISES):
             now = self.keeper.wall()
@@ -96,6 +99,8 @@ class Publisher:
             if stored.full:
                 raise QuotaExceeded("every holder's store is full; delete data or raise [storage] max_bytes")
             raise NoPeersReachable("no holder acknowledged the value; try again")
+        for contact in crawl.lookup.unreached():
+            self.on_missed(contact, replace(record, version=version))
         self.keeper.storage.publish(Publication(key, value, version, now))
         return Published(key, version, stored.replicas, len(holders))
 
@@ -118,12 +123,14 @@ class Publisher:
 
         Raises `NoPeersReachable` when no other peer answers.
         """
+        return self.with_self(key, (await self._converge(key)).lookup.closest())
+
+    async def _converge(self, key: bytes) -> Crawl:
         crawl = self.crawl(key)
         await crawl.run()
-        closest = crawl.lookup.closest()
-        if not closest:
+        if not crawl.lookup.closest():
             raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
-        return self.with_self(key, closest)
+        return crawl
 
     def with_self(self, key: bytes, closest: Iterable[Contact]) -> list[Contact | None]:
         """Return the k closest of some contacts and this peer, which stands as None."""
@@ -159,6 +166,8 @@ class Publisher:
                     newest, newer_at = held_version, holder
             elif answer.extension.get(FULL):
                 full += 1
+            elif not answer.happened:
+                self.on_missed(holder, record)
         return Stored(replicas, full, newest, newer_at)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -170,11 +179,13 @@ class Publisher:
         `NoPeersReachable` when peers are known and none of them answers: that says nothing about the value.
         """
         record = self.keeper.get(key)
-        if record is not None:
+        if record is not None and not (self.keeper.doubts(record) and len(self.table)):
             return Fetched(record.value, record.version, 0)
         crawl = self.crawl(key, "find_value")
         crawl.on_step = on_step
         found = await crawl.run()
+        if record is not None and (found is None or found.order <= record.order):
+            return Fetched(record.value, record.version, 0)
         if found is None:
             if crawl.lookup.requests and not crawl.lookup.closest():
                 raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
@@ -188,7 +199,13 @@ class Publisher:
         Among the k closest that repairs a replica, which gets the life that is left; farther away it is a cache
         entry, whose life halves with each peer in between.
         """
-        place = crawl.lookup.closest_without(found.holder)
+        for older in crawl.found:
+            if older.order < found.order and found.version:
+                now = self.keeper.wall()
+                self.protocol.store_at(
+                    older.holder, Record(key, found.value, found.version, now + found.life, now)
+                )
+        place = crawl.lookup.closest_without({found.holder.id for found in crawl.found})
         if place is None:
             return
         contact, rank = place

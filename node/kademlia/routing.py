@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: RPCs in a row without an answer after which a contact may be dropped (paper, section 4.1)
 MAX_FAILURES = 5
+#: RPCs in a row without an answer after which a contact that answers again makes us doubt ourselves: with the
+#: back-off in between it was away for some four seconds, longer than a busy machine keeps a peer from running
+CUT_OFF_FAILURES = 3
 #: seconds a contact is left alone after its first failure; each further failure doubles it (section 4.1)
 BACKOFF = 1.0
 #: candidates kept per bucket, as a multiple of k
@@ -50,8 +53,10 @@ class Entry:
 class Heard(NamedTuple):
     """What hearing from a contact led to."""
 
-    #: it was not known, was restarted, or was away: section 2.5 wants it to be given its pairs
+    #: it was not known, was restarted, or did not answer for a while: section 2.5 wants it to be given its pairs
     joined: bool = False
+    #: it was away for long and was not restarted: it may have been us who were cut off
+    cut_off: bool = False
     #: ping this contact: it is the least recently seen of a full bucket, or it had the ID now heard from elsewhere
     probe: Contact | None = None
 
@@ -150,13 +155,13 @@ class RoutingTable:
                 return Heard(probe=entry.contact)
             entry.contact = contact
         restarted = incarnation is not None and entry.incarnation not in (None, incarnation)
-        away = entry.failures > 1  # one unanswered RPC may be one lost datagram; more, and it has missed pairs
+        away = entry.failures
         if incarnation is not None:
             entry.incarnation = incarnation
         entry.failures = 0
         entry.last_seen = entry.retry_at = now
         bucket.entries.move_to_end(contact.id)
-        return Heard(joined=restarted or away)
+        return Heard(joined=restarted or away > 0, cut_off=away >= CUT_OFF_FAILURES and not restarted)
 
     def _newcomer(self, contact: Contact, now: float, incarnation: object) -> Heard:
         number = to_int(contact.id)
@@ -301,6 +306,11 @@ class RoutingTable:
         distance = to_int(closest[0].id) ^ self.own_number
         shared = ID_BITS - distance.bit_length()
         return [b for b in self.buckets if not b.covers(self.own_number) and b.depth <= shared]
+
+    def silent_since(self, moment: float) -> Contact | None:
+        """Return the contact least recently heard from, if that was before a moment; suspects do not count."""
+        oldest = min((e for e in self.entries() if not e.failures), key=lambda e: e.last_seen, default=None)
+        return oldest.contact if oldest is not None and oldest.last_seen < moment else None
 
     def retriable(self, now: float) -> list[Contact]:
         """Return the suspects whose back-off is over, to be pinged."""

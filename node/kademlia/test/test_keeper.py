@@ -139,6 +139,13 @@ class Plain(Kept):
         after = self.keeper.accept_plain(KEY, "v")
         assert (after.version, after.expires_at, after.received_at) == (7, before.expires_at, self.now)
 
+    def test_a_stock_holder_repeating_a_replaced_value_is_ignored(self) -> None:
+        """Its old copy would otherwise roll a newer value back, as it does in a stock network."""
+        self.keeper.accept(KEY, "old", 7, EXPIRE)
+        self.keeper.accept(KEY, "new", 8, EXPIRE)
+        assert self.keeper.accept_plain(KEY, "old").value == "new"
+        assert self.value() == "new"
+
     def test_equal_values_of_different_types_are_different(self) -> None:
         """1, 1.0 and True compare equal in Python, and are not the same value."""
         self.keeper.accept(KEY, 1, 7, EXPIRE)

@@ -167,14 +167,14 @@ class Caching(SynchronousTestCase):
         search.failed(contact(1))
         search.answered(contact(3))
         search.answered(contact(4))
-        assert search.closest_without(contact(4)) == (contact(3), 1)
+        assert search.closest_without({contact(4).id}) == (contact(3), 1)
 
     def test_there_is_none_when_the_first_asked_had_it(self) -> None:
         """Nobody answered without the value."""
         search = lookup(contacts(1))
         search.to_ask()
         search.answered(contact(1))
-        assert search.closest_without(contact(1)) is None
+        assert search.closest_without({contact(1).id}) is None
 
     def test_hops_count_requests_in_a_row(self) -> None:
         """A contact of the own table is one request away, one that it named two."""

@@ -23,9 +23,9 @@ from kademlia.errors import (
     StateFileError,
     ValueTooLarge,
 )
+from kademlia.handover import PAGE
 from kademlia.ids import digest, to_int
 from kademlia.intervals import PROFILES
-from kademlia.maintenance import PAGE
 from kademlia.network import MAX_VALUE, Server
 from kademlia.storage import MemoryStorage
 from kademlia.test.virtual import Address, Network, home
@@ -33,8 +33,9 @@ from kademlia.test.virtual import Address, Network, home
 if TYPE_CHECKING:
     from kademlia.records import Record, Value
 
-HOUR = 3600.0
-DAY = 24 * HOUR
+#: the paper's hour and day, at the speed of the profile "lab"
+HOUR = PROFILES["lab"].replicate
+DAY = PROFILES["lab"].expire
 
 
 def requests(network: Network, name: str) -> list[tuple[Address, Address]]:
@@ -54,7 +55,7 @@ class Joining(SynchronousTestCase):
         """Once own subtrees were refreshed, every peer knows its k closest: section 2.5 builds on that."""
         network = Network(latency=0.01)
         network.grow(30, ksize=4)
-        network.run(1.2 * HOUR, step=5)
+        network.run(1.2 * HOUR)
         for server in network.servers:
             closest = [peer.id for peer in network.closest(server.id, 5)[1:]]
             known = {neighbour.id for neighbour in server.neighbours()}
@@ -320,7 +321,7 @@ class Periodic(SynchronousTestCase):
         for server in network.closest(key, 3)[:2]:
             network.kill(server)
         assert len(network.holders(key)) == 1
-        network.run(1.5 * HOUR, step=5)
+        network.run(1.5 * HOUR)
         assert set(network.closest(key, 3)) <= set(network.holders(key))
 
     def test_a_pair_received_within_the_hour_is_not_replicated(self) -> None:
@@ -329,9 +330,9 @@ class Periodic(SynchronousTestCase):
         servers = network.grow(8, ksize=4)
         assert network.result(servers[0].set("key", b"v"))
         network.sent.clear()
-        network.run(0.9 * HOUR, step=5)
+        network.run(0.9 * HOUR)
         assert requests(network, "store") == []
-        network.run(0.6 * HOUR, step=5)
+        network.run(0.6 * HOUR)
         assert len({source for source, _ in requests(network, "store")}) == 1
 
     def test_a_pair_expires_after_a_day_without_its_publisher(self) -> None:
@@ -342,9 +343,9 @@ class Periodic(SynchronousTestCase):
         publisher = network.closest(key, 6)[-1]
         assert network.result(publisher.set("key", b"v"))
         network.kill(publisher)
-        network.run(0.9 * DAY, step=30)
+        network.run(0.9 * DAY)
         assert len(network.holders(key)) >= 3
-        network.run(0.2 * DAY, step=30)
+        network.run(0.2 * DAY)
         assert network.holders(key) == []
         assert all(server.storage.get(key) is None for server in servers)
 
@@ -355,7 +356,7 @@ class Periodic(SynchronousTestCase):
         key = digest("key")
         publisher = network.closest(key, 6)[-1]
         assert network.result(publisher.set("key", b"v"))
-        network.run(2.5 * DAY, step=30)
+        network.run(2.5 * DAY)
         assert set(network.closest(key, 3)) <= set(network.holders(key))
 
     def test_idle_buckets_are_refreshed(self) -> None:
@@ -363,7 +364,7 @@ class Periodic(SynchronousTestCase):
         network = Network(latency=0.01)
         network.grow(4)
         network.sent.clear()
-        network.run(1.2 * HOUR, step=5)
+        network.run(1.2 * HOUR)
         assert requests(network, "find_node")
 
     def test_a_returning_peer_is_noticed_by_those_who_suspected_it(self) -> None:
@@ -386,7 +387,7 @@ class HandingOver(SynchronousTestCase):
         """And each of them once, from the closest holder only."""
         network = Network(latency=0.01)
         servers = network.grow(10, ksize=3)
-        network.run(1.2 * HOUR, step=5)
+        network.run(1.2 * HOUR)
         keys = [f"key {number}" for number in range(40)]
         for key in keys:
             assert network.result(servers[0].set(key, b"v"))
@@ -414,19 +415,113 @@ class HandingOver(SynchronousTestCase):
         network.run(2)
         assert again in network.holders(digest("key"))
 
-    def test_a_stale_holder_that_returns_takes_over_the_newer_value(self) -> None:
-        """It learns of it when it replicates, if nobody told it before; it never rolls the others back."""
-        network = Network(latency=0.01)
-        servers = network.grow(5, ksize=5)
-        key = digest("key")
-        assert network.result(servers[0].set("key", b"old"))
+    def test_a_holder_that_missed_a_store_gets_it_when_it_is_heard_from_again(self) -> None:
+        """The publisher remembers whom it could not reach."""
+        network = Network()
+        servers = network.grow(4, ksize=4)
         cut = {home(servers[3])}
         network.lost = lambda source, target: bool(cut & {source, target})
-        network.run(5)
-        assert network.result(servers[1].set("key", b"new"))
+        assert network.result(servers[0].set("key", b"v"))
         cut.clear()
-        network.run(1.5 * HOUR, step=5)
-        assert {server.storage.get(key).value for server in servers} == {b"new"}  # type: ignore[union-attr]
+        network.run(4)
+        assert servers[3] in network.holders(digest("key"))
+
+
+class Freshness(SynchronousTestCase):
+    """An older value is neither served over a newer one nor does it replace it."""
+
+    def partitioned(self) -> tuple[Network, list[Server], set[Address]]:
+        """Return a network whose first two peers are cut off with an old value; the others have a new one."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(6, ksize=6))
+        assert network.result(servers[0].set("key", b"old"))
+        cut = {home(server) for server in servers[:2]}
+        network.lost = lambda source, target: (source in cut) is not (target in cut)
+        network.run(60)
+        assert network.result(servers[4].set("key", b"new"))
+        return network, servers, cut
+
+    def test_after_a_partition_heals_every_holder_takes_over_the_newer_value(self) -> None:
+        """Long before the next replication would bring it: those cut off notice that they were."""
+        network, servers, cut = self.partitioned()
+        cut.clear()
+        network.run(40)
+        assert {server.storage.get(digest("key")).value for server in servers} == {b"new"}  # type: ignore[union-attr]
+
+    def test_once_the_heal_is_noticed_the_old_value_is_not_served_any_more(self) -> None:
+        """A holder that was cut off doubts what it has; whoever reads asks the others too."""
+        network, servers, cut = self.partitioned()
+        cut.clear()
+        first = servers[0]
+        for _ in range(400):
+            network.run(0.1)
+            if first.publisher.keeper.doubted_before:
+                break
+        assert first.publisher.keeper.doubted_before
+        assert network.result(first.get("key")) == b"new"
+        stranger = network.server(9, ksize=6)
+        network.result(stranger.bootstrap([home(first)]))
+        assert network.result(stranger.get("key")) == b"new"
+
+    def test_a_holder_restarted_with_an_old_store_does_not_serve_it_over_a_newer_value(self) -> None:
+        """It doubts everything from its earlier life until the others confirmed it."""
+        network = Network(latency=0.01)
+        servers = network.grow(6, ksize=3)
+        key = digest("key")
+        assert network.result(servers[0].set("key", b"old"))
+        holder = network.closest(key, 1)[0]
+        number = servers.index(holder)
+        network.kill(holder)
+        assert network.result(network.closest(key, 1)[0].set("key", b"new"))
+        again = network.server(number, id=holder.id, ksize=3, storage=holder.storage)
+        served: list[object] = []
+        again.bootstrap([home(server) for server in network.servers[:-1]])
+        for _ in range(100):
+            network.run(0.02)
+            if again.contact_count:
+                served.append(network.result(again.get("key")))
+        assert set(served) == {b"new"}
+        assert again.storage.get(key).value == b"new"  # type: ignore[union-attr]
+
+    def test_a_paused_holder_doubts_what_it_has_when_it_goes_on(self) -> None:
+        """It knows nothing of its own absence but that its clock jumped."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(4, ksize=4))
+        assert network.result(servers[0].set("key", b"old"))
+        keeper = servers[1].publisher.keeper
+        network.run(5)
+        assert not keeper.doubted_before
+        servers[1].maintenance._last_look -= 10  # what SIGSTOP and SIGCONT do
+        network.run(2)
+        assert keeper.doubted_before
+
+    def test_a_confirmed_value_is_served_at_once_again(self) -> None:
+        """Doubt ends with the first replication."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(4, ksize=4))
+        assert network.result(servers[0].set("key", b"v"))
+        servers[1].maintenance.doubt()
+        network.run(3)
+        record = servers[1].storage.get(digest("key"))
+        assert record is not None
+        assert not servers[1].publisher.keeper.doubts(record)
+
+    def test_a_peer_that_is_alone_serves_what_it_has_and_goes_on_doubting_it(self) -> None:
+        """An old value is better than none; nobody has confirmed it."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(2, ksize=2))
+        assert network.result(servers[0].set("key", b"v"))
+        network.kill(servers[1])
+        servers[0].maintenance.doubt()
+        network.run(20)
+        assert network.result(servers[0].get("key")) == b"v"
+        record = servers[0].storage.get(digest("key"))
+        assert record is not None
+        assert servers[0].publisher.keeper.doubts(record)
+
+
+class Steadiness(SynchronousTestCase):
+    """What is stored does not hold up the loop."""
 
     def test_a_new_contact_does_not_hold_the_loop_for_what_is_stored(self) -> None:
         """Whatever is stored, one step of the handover reads one page of it."""
@@ -543,11 +638,11 @@ class StateFile(SynchronousTestCase):
         path = Path(self.mktemp())
         server.saveStateRegularly(path, 10)
         path.unlink()
-        network.run(10.5, step=1)
+        network.run(10.5)
         assert path.exists()
         network.result(server.stop())
         path.unlink()
-        network.run(20, step=1)
+        network.run(20)
         assert not path.exists()
 
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from kademlia.ids import digest, to_int
+from kademlia.intervals import PROFILES
 from kademlia.network import Server
 
 if TYPE_CHECKING:
@@ -95,11 +96,12 @@ class Network(Clock):
         if port is not None:
             port.protocol.datagramReceived(datagram, source)
 
-    def run(self, seconds: float, step: float = 0.01) -> None:
-        """Let time pass."""
+    def run(self, seconds: float) -> None:
+        """Let time pass, from one event to the next."""
         end = self.seconds() + seconds
-        while self.seconds() < end - 1e-9:
-            self.advance(min(step, end - self.seconds()))
+        while self.calls and self.calls[0].getTime() <= end:
+            self.advance(max(0.0, self.calls[0].getTime() - self.seconds()))
+        self.advance(end - self.seconds())
 
     def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
         """Let time pass until a Deferred fires, and return what it fired with or raise what it failed with."""
@@ -118,6 +120,7 @@ class Network(Clock):
     def server(self, number: int, **parameters: Any) -> Server:
         """Start the peer of that number at an address of its own, without bootstrapping it."""
         parameters.setdefault("id", digest(f"peer {number}"))
+        parameters.setdefault("intervals", PROFILES["lab"])
         self._started += 1
         server = Server(reactor=self, rng=random.Random(self._started), wall=self.wall, **parameters)
         server.listen(8468, str(ip_address("10.0.0.1") + number))
@@ -136,6 +139,7 @@ class Network(Clock):
         """Let a peer be gone from one moment to the next."""
         self.ports.pop(home(server))
         server.maintenance.stop()
+        server.handover.stop()
         self.servers.remove(server)
 
     def closest(self, key: bytes, count: int) -> list[Server]:

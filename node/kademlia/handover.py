@@ -1,0 +1,119 @@
+"""Giving peers the pairs that they should hold and do not (paper, section 2.5).
+
+A peer that joins, or comes back, is handed the pairs it belongs to the k closest of, by the closest other holder;
+and whoever could not be given a record because it did not answer gets it when it is heard from again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.logger import Logger
+
+from kademlia.ids import to_bytes, to_int
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kademlia.clock import Clock
+    from kademlia.contact import Contact
+    from kademlia.publishing import Publisher
+    from kademlia.records import Record
+    from kademlia.stats import Stats
+
+#: records whose STOREs are under way at once
+WINDOW = 8
+#: records read from the store in one step: well under a millisecond of the loop
+PAGE = 32
+#: records kept for holders that could not be given them
+MAX_MISSED = 1000
+
+
+class Handover:
+    """The giving side of one peer.  `stop` may be called once."""
+
+    log = Logger()
+
+    def __init__(self, publisher: Publisher, clock: Clock, stats: Stats) -> None:
+        self.publisher = publisher
+        self.keeper = publisher.keeper
+        self.table = publisher.table
+        self.clock = clock
+        self.stats = stats
+        self._stopped = False
+        self._joining: dict[bytes, Contact] = {}
+        self._missed: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
+        self._handing_over = False
+
+    def stop(self) -> None:
+        """End with the step under way."""
+        self._stopped = True
+
+    def missed(self, contact: Contact, record: Record) -> None:
+        """Remember that a holder could not be given a record, for when it is heard from again."""
+        self._missed[contact.id, record.key] = record
+        self._missed.move_to_end((contact.id, record.key))
+        if len(self._missed) > MAX_MISSED:
+            self._missed.popitem(last=False)
+
+    def joined(self, contact: Contact) -> None:
+        """Give a peer that joined what it missed, and then the pairs it is one of the k closest for."""
+        for missed in [missed for missed in self._missed if missed[0] == contact.id]:
+            self.publisher.protocol.store_at(contact, self._missed.pop(missed))
+        if self._stopped or not self.keeper.storage.count:
+            return
+        self._joining[contact.id] = contact
+        if not self._handing_over:
+            self._handing_over = True
+            self.clock.callLater(0, lambda: ensureDeferred(self._hand_over()))
+
+    async def _hand_over(self) -> None:
+        try:
+            while self._joining and not self._stopped:
+                _, contact = self._joining.popitem()
+                await self._hand_over_to(contact)
+        except Exception:
+            self.log.failure("handing over failed")
+        finally:
+            self._handing_over = False
+
+    async def _hand_over_to(self, contact: Contact) -> None:
+        """Give what belongs to the contact and is closer to us than to all others: they need not do it too."""
+        cell = self.table.own_cell(without=contact.id)
+        async for page in self._pages(cell.lowest, cell.highest):
+            mine = [record for record in page if to_int(record.key) in cell]
+            given = [record for record in mine if self._belongs_to(contact, record)]
+            for start in range(0, len(given), WINDOW):
+                answers = await gatherResults(
+                    [self.publisher.protocol.store_at(contact, record) for record in given[start : start + WINDOW]]
+                )
+                self.stats.maintenance["handover"] += len(answers)
+                if not any(answer.happened for answer in answers):
+                    return  # it has gone again
+
+    async def _pages(self, lowest: int, highest: int) -> AsyncIterator[list[Record]]:
+        """Read the records of a range of keys page by page, with other work in between."""
+        after = to_bytes(lowest - 1) if lowest else None
+        last = to_bytes(highest)
+        while not self._stopped:
+            page = self.keeper.storage.page(after, PAGE)
+            yield [record for record in page if record.key <= last]
+            if len(page) < PAGE or page[-1].key >= last:
+                return
+            after = page[-1].key
+            await self._breathe()
+
+    def _belongs_to(self, contact: Contact, record: Record) -> bool:
+        """Tell whether the contact is one of the k closest to a live record."""
+        if record.expires_at <= self.keeper.wall():
+            return False
+        closest = self.table.closest(to_int(record.key), self.table.ksize)
+        return contact in self.publisher.with_self(record.key, closest)
+
+    def _breathe(self) -> Deferred[None]:
+        """Let the loop do other things before the next step."""
+        turn: Deferred[None] = Deferred()
+        self.clock.callLater(0, turn.callback, None)
+        return turn
