@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.tasks import task
 from rich.console import Console
 
 from scenarios.engine.display import display_for
-from scenarios.engine.start import run_scenario
+from scenarios.engine.start import require_writable, run_scenario
 from scenarios.errors import NoTestbed, UsageError
 from scenarios.library import SCENARIOS
 from scenarios.report.terminal import print_verdict
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PEERS = 8
+DURATION = "40s"
 SETTINGS = {"provider": "local", "peers": PEERS, "ksize": 3, "profile": "demo"}
 CHURN = {"session": "exponential:30", "downtime": "exponential:6"}
 
@@ -43,22 +46,24 @@ def refuse_second_testbed() -> None:
 
 @contextlib.contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that what it set up is taken down."""
+    """Let SIGTERM and a closed terminal end the block as Ctrl-C does, so that what it set up is taken down."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM in the block: it is short, and ends what must not be left behind."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ignore these signals in the block: it is short, and ends what must not be left behind."""
+    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
         yield
     finally:
@@ -69,18 +74,19 @@ def undisturbed() -> Iterator[None]:
 @task(
     help={
         "seed": "of all randomness [1]; another one churns the network in another way",
-        "duration": "how long the network is churned [40s]",
+        "duration": f"how long the network is churned [{DURATION}]",
         "results": "folder for results [results]",
     },
     auto_shortflags=False,
 )
 @reports_errors
-def demo(context: object, seed: str = "1", duration: str = "40s", results: str = "results") -> None:
+def demo(context: object, seed: str = "1", duration: str = DURATION, results: str = "results") -> None:
     """Stand up 8 peers, churn them, judge whether the data survived, take them down."""
     refuse_hosts(context)
     churn = SCENARIOS["churn"]
     given = {**CHURN, "seed": seed, "duration": duration, "results": results}
-    churn.read(given)
+    read = churn.read(given)
+    require_writable(Path(results))
     refuse_second_testbed()
     folder = StateFolder.default()
     console = Console()
@@ -89,7 +95,12 @@ def demo(context: object, seed: str = "1", duration: str = "40s", results: str =
             with console.status(f"deploying {PEERS} peers with Ansible") as status:
                 console.print(f"deploying {PEERS} peers to this machine with Ansible")
                 lifecycle.up(folder, SETTINGS, lambda name: status.update(f"deploying: {name}"))
-            summary, path = run_scenario(churn, given, current(), display_for(console))
+            again = [f"--duration={duration}"] if duration != DURATION else []
+            command = shlex.join(["fab", "demo", *again, f"--seed={read['seed']}"])
+            summary, path = run_scenario(churn, given, current(), display_for(console), command=command)
+        except KeyboardInterrupt:
+            print("fab: interrupted; taking down what was set up; `make demo` begins anew", file=sys.stderr)
+            raise
         finally:
             with undisturbed():
                 ended = lifecycle.down(folder)

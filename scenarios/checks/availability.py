@@ -48,7 +48,7 @@ class Availability:
             ("threshold", percent(threshold)),
             ("puts", f"{puts['ok']} ok, {puts['fail']} fail, {puts['unknown']} unknown"),
             ("gets cut off by faults", str(cut_off)),
-            ("starts missed", str(len(history.missed))),
+            ("starts missed", str(history.missed_total)),
         ]
         if not judged:
             return result

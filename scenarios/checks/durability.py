@@ -2,7 +2,8 @@
 
 An acknowledgement is a promise.  The check reads each acknowledged key through peers other than the one that
 gave it, again and again until the settle window is over; a key that then was never returned is lost.  Wrong
-bytes, at any moment of the run, are corruption.  Puts that were not acknowledged promise nothing.
+bytes, in an answer at any moment of the run or in a peer's store at its end, are corruption.  Puts that were not
+acknowledged promise nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from scenarios.workload.keys import key_digest
 
 if TYPE_CHECKING:
     from scenarios.history import History, Op
+    from scenarios.history.model import Census
 
 
 class Durability:
@@ -25,15 +27,16 @@ class Durability:
         """Return invalid when a value was lost or changed, unknown when some were never asked for."""
         promised = history.acknowledged()
         reads: dict[str, list[Op]] = {}
-        corrupt: list[Op] = []
+        corrupt = [op for op in history.ops if op.kind == "get" and op.wrong]
         for op in history.ops:
-            if op.kind == "get" and op.wrong:
-                corrupt.append(op)
             if op.kind == "get" and op.phase == "verify":
                 reads.setdefault(op.key, []).append(op)
-        lost = [key for key in promised if key in reads and not any(op.outcome == "ok" for op in reads[key])]
+        kept = {op.key for ops in reads.values() for op in ops if op.outcome == "ok"}
+        lost = [key for key in promised if key in reads and key not in kept]
         unread = [key for key in promised if key not in reads]
         late = sum(1 for ops in reads.values() if len(ops) > 1 and ops[-1].outcome == "ok")
+        census = next((c for c in reversed(history.censuses) if c.holders is not None), None)
+        spoilt = census.wrong if census is not None else {}
         result = Result(self.name, VALID, f"all {len(promised)} acknowledged keys were read back")
         result.facts = [
             ("acknowledged keys", str(len(promised))),
@@ -41,25 +44,35 @@ class Durability:
             ("not at the first attempt", str(late)),
             ("lost", str(len(lost))),
             ("wrong answers", str(len(corrupt))),
+            ("copies with wrong bytes", str(sum(map(len, spoilt.values())))),
         ]
         for op in corrupt:
             result.add(Evidence(f"{op.peer} answered with {op.detail}", op.key, op.peer, op.end, op.line))
-        holders = next((c.holders for c in reversed(history.censuses) if c.holders is not None), None)
         for key in lost:
-            result.add(_lost(promised[key], reads[key], holders))
-        if lost or corrupt:
-            result.verdict = INVALID
-            parts = [f"{len(lost)} of {len(promised)} acknowledged keys lost: {some(lost)}"] if lost else []
-            if corrupt:
-                changed = dict.fromkeys(op.key for op in corrupt)
-                parts.append(f"{len(changed)} keys answered with wrong bytes: {some(changed)}")
-            result.headline = "; ".join(parts)
+            result.add(_lost(promised[key], reads[key], census.holders if census is not None else None))
+        if census is not None:
+            for key in spoilt:
+                result.add(_spoilt(key, census))
+        findings = {
+            f"of {len(promised)} acknowledged keys lost": lost,
+            "keys answered with wrong bytes": list(dict.fromkeys(op.key for op in corrupt)),
+            "keys have copies with wrong bytes": list(spoilt),
+        }
+        parts = [f"{len(keys)} {what}: {some(keys)}" for what, keys in findings.items() if keys]
+        if parts:
+            result.verdict, result.headline = INVALID, "; ".join(parts)
         elif not promised:
             result.verdict, result.headline = UNKNOWN, "no put was acknowledged: there is nothing to judge"
         elif unread:
             result.verdict = UNKNOWN
             result.headline = f"{len(unread)} of {len(promised)} acknowledged keys were never read back"
         return result
+
+
+def _spoilt(key: str, census: Census) -> Evidence:
+    names = census.wrong[key]
+    text = f"other bytes than were written are stored on {some(names)}; digest {key_digest(key)}"
+    return Evidence(text, key, names[0], census.end, census.line)
 
 
 def _lost(put: Op, reads: list[Op], holders: dict[str, list[str]] | None) -> Evidence:

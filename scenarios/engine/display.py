@@ -31,7 +31,8 @@ class Status:
     done: int
     errors: int
     missed: int
-    up: int
+    #: None until the peers were asked
+    up: int | None
     peers: int
     #: state of every peer that is not up
     down: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +43,10 @@ class Status:
             return f"{self.elapsed:.0f} s"
         left = max(0.0, self.limit - self.elapsed)
         return f"{'at most ' if self.at_most else ''}{left:.0f} s left"
+
+    def fleet(self) -> str:
+        """Return how many peers are up, or that they are being asked."""
+        return f"asking {self.peers} peers" if self.up is None else f"peers {self.up}/{self.peers}"
 
     def faults(self) -> str:
         """Return the faults that are active, by peer."""
@@ -97,7 +102,7 @@ class Lines:
         self._last = (status.phase, now)
         print(
             f"{status.phase:<9} {status.left():<16} {status.rate:6.0f} op/s  {status.errors} errors  "
-            f"peers {status.up}/{status.peers}  faults: {status.faults()}",
+            f"{status.fleet()}  faults: {status.faults()}",
             flush=True,
         )
 
@@ -110,8 +115,8 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        # Starts with the first state: a run that is refused before must not leave a terminal without its cursor.
         self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self._live.start()
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
@@ -130,10 +135,9 @@ class Bar:
         errors = Text(f"{status.errors} errors", style="yellow" if status.errors else "dim")
         if status.missed:
             errors.append(f", {status.missed} starts missed", style="yellow")
-        facts = Text.assemble(
-            f"{status.rate:.0f} op/s, {status.done} done, ", errors, f" · peers {status.up}/{status.peers} up"
-        )
+        facts = Text.assemble(f"{status.rate:.0f} op/s, {status.done} done, ", errors, f" · {status.fleet()}")
         faults = Text(f"faults: {status.faults()}", style="magenta" if status.down else "dim")
+        self._live.start()
         self._live.update(Group(head, facts, faults))
 
     def close(self) -> None:

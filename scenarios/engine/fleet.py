@@ -82,18 +82,27 @@ class Fleet:
         if watcher is not None:
             watcher.cancel()
 
-    async def wait_up(self, names: Iterable[str], limit: float) -> list[str]:
-        """Wait until all these peers are up, `limit` seconds at most; return those that are not."""
+    async def wait_up(self, names: Iterable[str], limit: float, *, again: bool = False) -> list[str]:
+        """Wait until all these peers are up, `limit` seconds at most; return those that are not.
+
+        `again` asks those, too, that are believed to be up: one may have died without a fault of ours.
+        """
         tasks = {
-            name: asyncio.create_task(self._await_up(name)) for name in names if self._states.get(name) != "up"
+            name: asyncio.create_task(self._await_up(name))
+            for name in names
+            if again or self._states.get(name) != "up"
         }
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=limit)
+            return [
+                name
+                for name, task in tasks.items()
+                if not task.done() and (again or self._states.get(name) != "up")
+            ]
         finally:
             for task in tasks.values():
                 task.cancel()
-        return [name for name in tasks if self._states.get(name) != "up"]
 
     async def close(self) -> None:
         """Stop watching."""

@@ -22,12 +22,14 @@ class Interrupted(Exception):
 class Interrupts:
     """Routes signals of this process while it is entered.
 
-    The first signal cancels what `run` awaits, and everything that is started with `run` later.  Coroutines
-    awaited directly (healing, reports) are not touched; the third signal gives up on them.
+    The first signal, or `stop`, cancels what `run` awaits, and everything that is started with `run` later.
+    Coroutines awaited directly (healing, reports) are not touched; the third signal gives up on them, after
+    `leave` has left the terminal as it was.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], leave: Callable[[], None]) -> None:
         self._say = say
+        self._leave = leave
         self._task: asyncio.Task[object] | None = None
         self._before: dict[signal.Signals, Any] = {}
         self.count = 0
@@ -50,19 +52,25 @@ class Interrupts:
     def _on_signal(self, number: signal.Signals) -> None:
         self.count += 1
         if self.count == 1:
-            self.reason = f"interrupted by {number.name}"
-            self._say(f"{self.reason}: healing the network, then writing the report")
-            if self._task is not None:
-                self._task.cancel()
+            reason = f"interrupted by {number.name}"
+            self._say(f"{reason}: healing the network, then writing the report")
+            self.stop(reason)
         elif self.count == 2:
             self._say("still healing; once more gives up, and then `fab testbed.heal` brings every peer back")
         else:
             self._say("given up: run `fab testbed.heal` to bring every peer back")
+            self._leave()
             os._exit(2)
 
+    def stop(self, reason: str) -> None:
+        """End what `run` awaits, and all that it is given later; the first reason stays."""
+        self.reason = self.reason or reason
+        if self._task is not None:
+            self._task.cancel()
+
     async def run(self, work: Coroutine[object, object, T]) -> T:
-        """Await `work`; raises `Interrupted` when a signal came before or comes meanwhile."""
-        if self.count:
+        """Await `work`; raises `Interrupted` when a signal (or `stop`) came before or comes meanwhile."""
+        if self.reason:
             work.close()
             raise Interrupted(self.reason)
         task = asyncio.ensure_future(work)
@@ -70,7 +78,7 @@ class Interrupts:
         try:
             return await task
         except asyncio.CancelledError:
-            if self.count:
+            if self.reason:
                 raise Interrupted(self.reason) from None
             raise
         finally:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from scenarios.clock import RunClock
 from scenarios.engine import preflight
-from scenarios.engine.display import Display, Status
 from scenarios.engine.fleet import Fleet
 from scenarios.engine.interrupt import Interrupted, Interrupts
 from scenarios.engine.logs import copy_logs
-from scenarios.errors import PhaseFailed, ScenariosError, TestbedError
+from scenarios.engine.progress import Progress
+from scenarios.errors import PhaseFailed, ScenariosError
 from scenarios.faults.runner import FaultRunner
 from scenarios.faults.schedule import schedule_end
 from scenarios.history import HistoryWriter
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from scenarios.engine.display import Display
     from scenarios.report.summary import Summary
     from scenarios.scenario import Plan, Scenario
     from scenarios.testbed.model import Provider, Topology
@@ -78,19 +79,30 @@ class Run:
         self.history = HistoryWriter(order.folder / "history.jsonl", {**order.header, "wall": self.clock.wall})
         self.fleet = Fleet(order.topology.peers, session, self.clock, self.history)
         self.ledger = Ledger(order.run_id)
-        self.census = CensusTaker(session, self.clock, self.history, self.fleet, self.ledger, ksize=order.ksize)
+        values = Values(order.run_id, options["value-size"])
+        self.census = CensusTaker(
+            session,
+            self.clock,
+            self.history,
+            self.fleet,
+            self.ledger,
+            ksize=order.ksize,
+            fingerprint=values.fingerprint,
+        )
         self.client = Client(
             session,
             self.clock,
             self.history,
-            Values(order.run_id, options["value-size"]),
+            values,
             self.ledger,
             self.fleet.peers,
             timeout=options["timeout"],
         )
         self.faults = FaultRunner(order.provider, self.fleet, self.history, self.clock)
         self.repair_limit: float = options["settle"] or preflight.repair_limit(order.facts.replicate)
-        self._phase: tuple[str, float, float | None, bool] = ("preflight", 0.0, None, False)
+        self._progress = Progress(display, self.clock, self.client.tally, self.fleet)
+        self._interrupts = Interrupts(display.say, display.close)
+        self.history.failed = self._interrupts.stop
 
     # What fault targets may ask (faults.schedule.Scene).
 
@@ -123,9 +135,8 @@ class Run:
     async def _in_phase(
         self, name: str, limit: float | None = None, *, at_most: bool = True
     ) -> AsyncIterator[None]:
-        self._phase = (name, self.clock.now(), limit, at_most)
         self.history.mark(self.clock.now(), name, "begin")
-        self._show(0.0)
+        self._progress.enter(name, limit, at_most=at_most)
         try:
             yield
         except BaseException as error:
@@ -138,17 +149,20 @@ class Run:
             await self._save()
 
     async def _save(self) -> None:
-        """Bring summary and report up to date with the history, not yet judged."""
-        await asyncio.to_thread(write_results, self._order.folder, judged=False)
+        """Bring summary and report up to date, not yet judged; a run that cannot keep them ends, and heals."""
+        try:
+            await asyncio.to_thread(write_results, self._order.folder, judged=False)
+        except OSError as error:
+            self._interrupts.stop(f"cannot write the results to {self._order.folder}: {error.strerror}")
 
     async def execute(self) -> Summary:
         """Run all phases; return the final summary.  Raises nothing that a network or a user can cause."""
         self._say_start()
         await self._save()
-        ticker = asyncio.create_task(self._tick())
+        ticker = asyncio.create_task(self._progress.tick())
         failure = ""
         try:
-            with Interrupts(self._display.say) as interrupts:
+            with self._interrupts as interrupts:
                 try:
                     await interrupts.run(self._break())
                     await self._heal()
@@ -167,9 +181,9 @@ class Run:
         for line in failure.splitlines()[:1]:
             self._display.say(f"could not finish: {line}")
         await self._collect_logs()
+        failure = failure or self._interrupts.reason
         self.history.mark(self.clock.now(), "run", "fail" if failure else "end", failure)
         self.history.close()
-        self._phase = ("checks", self.clock.now(), None, False)
         return await asyncio.to_thread(write_results, self._order.folder, checks=self._order.scenario.checks)
 
     def _say_start(self) -> None:
@@ -194,8 +208,13 @@ class Run:
             written = await preload(
                 keys, client=self.client, ledger=self.ledger, fleet=self.fleet, clock=self.clock, rng=rng
             )
-            if written == 0:
-                raise PhaseFailed(f"none of {keys} keys could be written to a network that says it is healthy")
+            if written < keys:
+                text = (
+                    f"only {written} of {keys} keys could be written; the last refusal: {self.client.last_refusal}"
+                )
+                self.history.note(self.clock.now(), text)
+                if not written:
+                    raise PhaseFailed(text)
         end = max(order.options["duration"], schedule_end(order.plan.steps))
         async with self._in_phase("workload", end, at_most=end > order.options["duration"]):
             await self._load_and_break()
@@ -230,6 +249,9 @@ class Run:
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+        if missed := self.client.tally.missed:
+            text = f"{missed} starts were missed: the rate of {mix.rate:g} a second was not kept"
+            self.history.note(self.clock.now(), text)
 
     async def _heal(self) -> None:
         async with self._in_phase("heal", _HEAL_LIMIT):
@@ -242,11 +264,11 @@ class Run:
 
     async def _heal_after(self, failure: str) -> str:
         """Heal unless the run failed in healing; return the failure with what healing adds to it."""
-        if self._phase[0] in {"preflight", "heal", "settle"}:
+        if self._progress.phase.name in {"preflight", "heal", "settle"}:
             return failure
         try:
             await self._heal()
-        except (PhaseFailed, TestbedError) as error:
+        except (ScenariosError, OSError) as error:
             return f"{failure}; and healing failed: {error}"
         return failure
 
@@ -274,34 +296,3 @@ class Run:
         )
         if complaint:
             self.history.note(self.clock.now(), complaint)
-
-    async def _tick(self) -> None:
-        """Show the run a few times a second."""
-        tally = self.client.tally
-        seen: list[tuple[float, int]] = []
-        while True:
-            now = self.clock.now()
-            seen = [item for item in seen if now - item[0] < 2.0] + [(now, tally.done)]
-            span = now - seen[0][0]
-            rate = (tally.done - seen[0][1]) / span if span > 0.2 else 0.0
-            self._show(rate)
-            await asyncio.sleep(0.25)
-
-    def _show(self, rate: float) -> None:
-        tally = self.client.tally
-        name, since, limit, at_most = self._phase
-        self._display.update(
-            Status(
-                name,
-                self.clock.now() - since,
-                limit,
-                at_most,
-                rate,
-                tally.done,
-                tally.done - tally.outcomes["ok"],
-                tally.missed,
-                len(self.fleet.up()),
-                len(self.fleet.peers),
-                self.fleet.down(),
-            )
-        )

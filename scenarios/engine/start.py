@@ -8,6 +8,7 @@ import platform
 import random
 import shlex
 import subprocess
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 
 
 def run_scenario(
-    scenario: Scenario, given: Mapping[str, object], provider: Provider, display: Display
+    scenario: Scenario,
+    given: Mapping[str, object],
+    provider: Provider,
+    display: Display,
+    *,
+    command: str | None = None,
 ) -> tuple[Summary, Path]:
     """Run a scenario against the current testbed; return its summary and the folder of its results.
 
-    `given` holds option texts as the user wrote them.  Raises `UsageError` and `MissingCapability` before
+    `given` holds option texts as the user wrote them; `command` repeats the run where it is not `fab scenario.…`
+    on the same testbed.  Raises `UsageError` and `MissingCapability` before
     anything is touched, and `PhaseFailed` or `TestbedError` when peers are not fit to begin.
     """
     options = scenario.read(given)
@@ -46,18 +53,34 @@ def run_scenario(
     # A first plan, from the longest repair that is possible, finds impossible options and missing capabilities.
     draft = scenario.plan(Setting(options, topology, wanted, seed, repair_limit=1.0))
     preflight.require_capabilities(provider, preflight.needed_by(draft.steps), scenario.name)
-    return asyncio.run(_run(scenario, given, options, provider, topology, seed, wanted, display))
+    provider.states()  # raises where the peers' service manager does not answer: no fault could be made or healed
+    require_writable(Path(options["results"]))
+    again = command or _command(scenario, given, seed)
+    try:
+        return asyncio.run(_run(scenario, options, provider, topology, seed, wanted, display, again))
+    finally:
+        display.close()
+
+
+def require_writable(results: Path) -> None:
+    """Raise `UsageError` unless a folder can be made in `results`; makes `results` itself."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise UsageError(f"--results={results}: cannot write there: {error.strerror}") from None
 
 
 async def _run(
     scenario: Scenario,
-    given: Mapping[str, object],
     options: Mapping[str, Any],
     provider: Provider,
     topology: Topology,
     seed: int,
     wanted: int,
     display: Display,
+    command: str,
 ) -> tuple[Summary, Path]:
     if wanted != topology.ksize:
         display.say(
@@ -79,7 +102,7 @@ async def _run(
             "description": scenario.description,
             "seed": seed,
             "options": {name: _plain(value) for name, value in options.items()} | {"seed": seed, "k": wanted},
-            "command": _command(scenario, given, seed),
+            "command": command,
             "topology": asdict(topology),
             "replicate": facts.replicate,
             "repair_limit": limit,
@@ -94,11 +117,7 @@ async def _run(
         }
         (folder / "topology.json").write_text(json.dumps(asdict(topology), indent=2) + "\n", encoding="utf-8")
         order = Order(scenario, options, provider, topology, wanted, facts, seed, plan, run_id, folder, header)
-        run = Run(order, display, session)
-        try:
-            return await run.execute(), folder
-        finally:
-            display.close()
+        return await Run(order, display, session).execute(), folder
 
 
 def _new_folder(results: Path, scenario: str) -> tuple[str, Path]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from scenarios.testbed.model import Provider
 
 
+#: seconds behind its schedule from which a run says so
+LATE = 1.0
+
+
 class FaultRunner:
     """Injects and heals through a provider; every verb goes to the history with its beginning and end."""
 
@@ -34,15 +38,20 @@ class FaultRunner:
     async def run(self, steps: Iterable[Step], scene: Scene) -> None:
         """Carry out the steps in their order; raises `PhaseFailed` when the provider cannot do one."""
         begin = self._clock.now()
+        late = 0.0
         for step in steps:
             if step.repair_limit:
                 await self._wait_for_repair(step, scene)
             await self._clock.sleep_until(begin + step.at)
+            if step.at:
+                late = max(late, self._clock.now() - begin - step.at)
             names = await step.target.peers(scene)
             if not names:
                 self._history.note(self._clock.now(), f"{step.action} {step.fault}: no peer to work on")
             fault = fault_named(step.fault)
             await asyncio.gather(*(self._do(step.action, fault, name) for name in names))
+        if late > LATE:
+            self._history.note(self._clock.now(), f"the fault schedule fell behind, by up to {late:.1f} s")
 
     async def _wait_for_repair(self, step: Step, scene: Scene) -> None:
         took = await scene.repaired(step.repair_limit)
@@ -84,4 +93,4 @@ class FaultRunner:
         for name in broken:
             self._history.fault(FaultRecord("all", HEAL, name, start, self._clock.now()))
             self._fleet.starting(name)
-        return await self._fleet.wait_up(list(self._fleet.peers), limit)
+        return await self._fleet.wait_up(list(self._fleet.peers), limit, again=True)

@@ -104,6 +104,8 @@ class Census:
     worst: list[str] = field(default_factory=list)
     #: key -> names of its holders; None in all but full records
     holders: dict[str, list[str]] | None = None
+    #: key -> names of the peers whose copy is not what was written; they are no holders.  In full records only
+    wrong: dict[str, list[str]] = field(default_factory=dict)
     line: int = 0
 
     @property
@@ -137,8 +139,8 @@ class History:
     states: list[PeerState] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     censuses: list[Census] = field(default_factory=list)
-    #: intended starts that the client could not make because too many operations were in flight
-    missed: list[float] = field(default_factory=list)
+    #: starts that the client could not make: when the first of them was due, and how many
+    missed: list[tuple[float, int]] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)
     #: what the peers said of themselves before the run
     facts: dict[str, Any] = field(default_factory=dict)
@@ -155,6 +157,11 @@ class History:
             max((mark.t for mark in self.marks), default=0.0),
             max((state.t for state in self.states), default=0.0),
         )
+
+    @property
+    def missed_total(self) -> int:
+        """How many starts were not made."""
+        return sum(count for _, count in self.missed)
 
     def acknowledged(self) -> dict[str, Op]:
         """Return, by key, the first put that was acknowledged."""

@@ -98,7 +98,7 @@ def _add(history: History, pending: dict[int, Op], record: dict[str, Any], line:
             line=line,
         )
     elif kind == "missed":
-        history.missed.append(record["t"])
+        history.missed.append((record["t"], record.get("n", 1)))
     elif kind == "fault":
         history.faults.append(
             Fault(
@@ -129,6 +129,7 @@ def _add(history: History, pending: dict[int, Op], record: dict[str, Any], line:
                 record["copies"],
                 record["worst"],
                 record.get("holders"),
+                record.get("wrong", {}),
                 line,
             )
         )

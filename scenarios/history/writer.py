@@ -6,13 +6,15 @@ the kernel has it.  (A power cut of the controller may lose more: a history is e
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from scenarios.errors import HistoryError
 from scenarios.history.model import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -22,12 +24,20 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
 class HistoryWriter:
-    """Appends records; used from the event loop only."""
+    """Appends records; used from the event loop only.
+
+    A disk that takes no more ends the history at that line: `failed` is told once, with a sentence, and what comes
+    later is dropped, so that nobody who has the network to heal stumbles over it.
+    """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
+        self.failure = ""
+        self.failed: Callable[[str], None] = lambda _sentence: None
         self._file = path.open("x", encoding="ascii", buffering=1, newline="\n")
         self._write({"r": "header", "version": VERSION, **header})
+        if self.failure:
+            raise HistoryError(self.failure)
 
     def __enter__(self) -> HistoryWriter:
         return self
@@ -37,11 +47,18 @@ class HistoryWriter:
 
     def close(self) -> None:
         """Close the file; records that arrive later are dropped."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written was told when it could not
+            self._file.close()
 
     def _write(self, record: dict[str, Any]) -> None:
-        if not self._file.closed:
+        if self.failure or self._file.closed:
+            return
+        try:
             self._file.write(_encode(record) + "\n")
+        except OSError as error:
+            self.failure = f"cannot write {self.path}: {error.strerror}"
+            self.close()
+            self.failed(self.failure)
 
     def invoked(self, op_id: int, key: str, seq: int, peer: str, start: float) -> None:
         """Record that a put is about to be sent: if its end is never recorded, it may have taken effect."""
@@ -73,9 +90,9 @@ class HistoryWriter:
             record["wrong"] = True
         self._write(record)
 
-    def missed(self, intended: float) -> None:
-        """Record a start that was not made because too many operations were in flight."""
-        self._write({"r": "missed", "t": round(intended, 6)})
+    def missed(self, intended: float, count: int = 1) -> None:
+        """Record starts, from this one on, that were not made: too many operations in flight, or no peer up."""
+        self._write({"r": "missed", "t": round(intended, 6), "n": count})
 
     def fault(self, fault: Fault) -> None:
         """Record a fault injected or healed."""
@@ -124,4 +141,6 @@ class HistoryWriter:
         }
         if census.holders is not None:
             record["holders"] = census.holders
+        if census.wrong:
+            record["wrong"] = census.wrong
         self._write(record)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from scenarios.errors import PhaseFailed
 from scenarios.history.model import Census
 from scenarios.probes.placement import Placement, closest, node_numbers
 from scenarios.workload.keys import key_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from scenarios.clock import Clock
     from scenarios.engine.fleet import Fleet
@@ -25,8 +27,16 @@ _TIMEOUT = aiohttp.ClientTimeout(total=15.0)
 _WORST = 20
 
 
+#: what a peer says: its node ID, and the SHA-1 of every value by digest (None where it does not say)
+Answer = tuple[str, dict[str, str | None]]
+
+
 class CensusTaker:
-    """Counts copies of the acknowledged keys; remembers the last count."""
+    """Counts copies of the acknowledged keys; remembers the last count.
+
+    Only a copy of the bytes that were written counts: `fingerprint` gives their SHA-1, and what a peer says of a
+    value is compared with it.
+    """
 
     def __init__(
         self,
@@ -37,7 +47,10 @@ class CensusTaker:
         ledger: Ledger,
         *,
         ksize: int,
+        fingerprint: Callable[[str], str],
     ) -> None:
+        self._fingerprint = fingerprint
+        self._fingerprints: dict[str, str] = {}
         self._session = session
         self._clock = clock
         self._history = history
@@ -46,10 +59,10 @@ class CensusTaker:
         self._ksize = ksize
         self.last: Census | None = None
 
-    async def _ask(self, name: str) -> tuple[str, set[str]] | None:
-        """Return node ID and digests held, or None when the peer does not answer as it should."""
+    async def _ask(self, name: str) -> Answer | None:
+        """Return node ID and what is held, or None when the peer does not answer as it should."""
         root = self._fleet.peers[name].url
-        digests: set[str] = set()
+        values: dict[str, str | None] = {}
         try:
             async with self._session.get(f"{root}/status", timeout=_TIMEOUT) as response:
                 node_id = str((await response.json())["id"])
@@ -59,11 +72,11 @@ class CensusTaker:
                 page = f"{root}/storage?limit={_PAGE}" + (f"&after={after}" if after else "")
                 async with self._session.get(page, timeout=_TIMEOUT) as response:
                     answer = await response.json()
-                digests.update(entry["key"] for entry in answer["keys"])
+                values.update((entry["key"], entry.get("value_sha1")) for entry in answer["keys"])
                 after = answer["next"]
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return node_id, digests
+        return node_id, values
 
     async def take(self, *, full: bool = False) -> Census:
         """Crawl, record and return; a `full` record names every holder of every key."""
@@ -73,48 +86,41 @@ class CensusTaker:
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked)), strict=True))
         # A peer that a fault took away in the meantime is no longer live: its copies do not count.
         live = {name: answer for name, answer in answers.items() if name in self._fleet.up()}
-        nodes = {name: answer[0] for name, answer in live.items() if answer is not None}
-        by_digest: dict[str, list[str]] = {}
-        for name, answer in live.items():
-            for digest in answer[1] if answer is not None else ():
-                by_digest.setdefault(digest, []).append(name)
-        holders = {key: by_digest.get(key_digest(key), []) for key in keys}
-        placement = Placement(keys, holders, nodes, self._ksize)
-        census = Census(
-            start,
-            self._clock.now(),
-            nodes,
-            [name for name, answer in live.items() if answer is None],
-            len(keys),
-            self._ksize,
-            placement.placed,
-            placement.copies,
-            sorted(placement.missing, key=lambda key: len(holders[key]))[:_WORST],
-            holders,
-        )
+        # In a thread: a hundred thousand keys take a second, in which the load must go on.
+        census = await asyncio.to_thread(self._compare, start, self._clock.now(), keys, live)
         self.last = census
-        if not full:
-            census = Census(
-                census.start,
-                census.end,
-                census.nodes,
-                census.silent,
-                census.keys,
-                census.ksize,
-                census.placed,
-                census.copies,
-                census.worst,
-            )
-        self._history.census(census)
+        self._history.census(census if full else replace(census, holders=None, wrong={}))
         return census
+
+    def _compare(self, start: float, end: float, keys: Sequence[str], live: Mapping[str, Answer | None]) -> Census:
+        """Return the census of these answers."""
+        nodes = {name: answer[0] for name, answer in live.items() if answer is not None}
+        by_digest: dict[str, list[tuple[str, str | None]]] = {}
+        for name, answer in live.items():
+            for digest, sha1 in answer[1].items() if answer is not None else ():
+                by_digest.setdefault(digest, []).append((name, sha1))
+        holders: dict[str, list[str]] = {}
+        wrong: dict[str, list[str]] = {}
+        for key in keys:
+            written = self._fingerprints.get(key) or self._fingerprints.setdefault(key, self._fingerprint(key))
+            copies = by_digest.get(key_digest(key), ())
+            holders[key] = [name for name, sha1 in copies if sha1 in {None, written}]
+            if len(holders[key]) < len(copies):
+                wrong[key] = [name for name, sha1 in copies if sha1 not in {None, written}]
+        placement = Placement(keys, holders, nodes, self._ksize)
+        worst = sorted(placement.missing, key=lambda key: len(holders[key]))[:_WORST]
+        silent = [name for name, answer in live.items() if answer is None]
+        placed, copies_ = placement.placed, placement.copies
+        return Census(start, end, nodes, silent, len(keys), self._ksize, placed, copies_, worst, holders, wrong)
 
     async def holders_of(self, key_index: int) -> list[str]:
         """Return the live holders of the n-th acknowledged key, closest first."""
-        await self.take()
-        assert self.last is not None and self.last.holders is not None  # noqa: S101, PT018 - take() has set both
+        census = await self.take()
+        if key_index >= census.keys or census.holders is None:
+            raise PhaseFailed(f"only {census.keys} keys were acknowledged: there is no key number {key_index + 1}")
         key = self._ledger.keys[key_index]
-        order = closest(node_numbers(self.last.nodes), int(key_digest(key), 16), len(self.last.nodes))
-        held = self.last.holders[key]
+        order = closest(node_numbers(census.nodes), int(key_digest(key), 16), len(census.nodes))
+        held = census.holders[key]
         return [name for name in order if name in held]
 
     async def watch(self, every: float) -> None:
@@ -138,7 +144,7 @@ class CensusTaker:
 
 def is_repaired(census: Census) -> bool:
     """Whether nothing is left that waiting could repair: keys without any holder are lost, not under repair."""
-    return census.complete and census.deficient <= census.homeless
+    return census.complete and (census.deficient <= census.homeless or not census.nodes)
 
 
 def homeless_keys(census: Census, everyone: Sequence[str]) -> set[str]:

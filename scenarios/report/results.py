@@ -52,5 +52,9 @@ class _Missing:
 def replace_file(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
     draft = path.with_suffix(path.suffix + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)  # noqa: PTH105 - the name says what matters here
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)  # noqa: PTH105 - the name says what matters here
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

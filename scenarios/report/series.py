@@ -64,8 +64,8 @@ def bins(history: History) -> list[Bin]:
                 good[index].append(op.latency)
             else:
                 bad[index] += 1
-    for moment in history.missed:
-        missed[min(count - 1, max(0, int((moment - begin) / width)))] += 1
+    for moment, starts in history.missed:
+        missed[min(count - 1, max(0, int((moment - begin) / width)))] += starts
     made = []
     for index, latencies in enumerate(good):
         latencies.sort()

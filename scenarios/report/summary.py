@@ -33,7 +33,7 @@ class Summary(TypedDict):
     #: why the verdict is what it is, one sentence
     reason: str
     finished: bool
-    #: the phase that the run is in, or was in when it ended
+    #: the phase that the run is in, or was in when it was ended early; "done" when nothing is left to do
     phase: str
     started: str
     seconds: float
@@ -53,6 +53,8 @@ def summarise(history: History, results: Sequence[Result]) -> Summary:
     """Return the summary of a history and of what the checks found in it (nothing, while a run is going on)."""
     header = history.header
     phase, finished, failure = _ending(history)
+    if finished and not failure:
+        phase = "done" if results or not header["checks"] else "checks"
     if finished and not failure:
         verdict = overall(results)
         decisive = [result for result in results if result.verdict == verdict]
@@ -132,7 +134,7 @@ def _operations(history: History) -> dict[str, dict[str, Any]]:
         "total": sum(1 for op in history.ops if op.phase == "preload"),
         "ok": sum(1 for op in history.ops if op.phase == "preload" and op.outcome == "ok"),
     }
-    operations["missed"] = {"total": len(history.missed)}
+    operations["missed"] = {"total": history.missed_total}
     return operations
 
 

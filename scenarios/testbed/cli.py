@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import traceback
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from scenarios.errors import ScenariosError
@@ -18,8 +19,10 @@ R = TypeVar("R")
 def reports_errors(body: Callable[P, R]) -> Callable[P, R]:
     """Decorate the body of a task: a `ScenariosError` becomes one line and its `exit_code`, Ctrl-C becomes 130.
 
-    Goes under `@task`, so that invoke still reads the signature of the body it wraps.  Any other exception is a
-    defect of ours and keeps its traceback.
+    What the machine refuses (a full disk, no permission) is one line, too.  Any other exception is a defect of
+    ours and keeps its traceback, but never exits with 1, which says that data was lost.
+
+    Goes under `@task`, so that invoke still reads the signature of the body it wraps.
     """
 
     @functools.wraps(body)
@@ -30,6 +33,13 @@ def reports_errors(body: Callable[P, R]) -> Callable[P, R]:
             message = " ".join(str(error).split()) or type(error).__name__
             print(f"fab: {message}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"fab: {where}{error.strerror or error}", file=sys.stderr)
+            sys.exit(2)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(2)
         except KeyboardInterrupt:
             print("fab: interrupted", file=sys.stderr)
             sys.exit(130)

@@ -60,6 +60,8 @@ class Client:
         self._roots = {name: f"{peer.url}/dht/" for name, peer in peers.items()}
         self._next_id = 0
         self.tally = Tally()
+        #: status and text of the last put that was not acknowledged
+        self.last_refusal = ""
 
     def _begin(self, kind: str, key: str, seq: int, peer: str, phase: str, intended: float) -> Op:
         now = self._clock.now()
@@ -101,6 +103,8 @@ class Client:
             self._finish(op)
         if op.outcome == "ok":
             self._ledger.acknowledge(key, peer)
+        else:
+            self.last_refusal = f"{op.status} {op.detail}" if op.status else op.detail
         return op
 
     async def get(self, key: str, seq: int, peer: str, *, phase: str, intended: float) -> Op:

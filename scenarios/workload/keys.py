@@ -43,6 +43,10 @@ class Values:
         header = self._prefix + f"{key_digest(key)} {seq}\n".encode()
         return header + hashlib.shake_128(header).digest(self.size - len(header))
 
+    def fingerprint(self, key: str, seq: int = 0) -> str:
+        """Return the SHA-1 of the value, 40 hex digits, as `/storage` lists it."""
+        return hashlib.sha1(self.make(key, seq), usedforsecurity=False).hexdigest()
+
     def complaint(self, key: str, seq: int, body: bytes) -> str:
         """Return what is wrong with `body` as the value of this key, or "" when nothing is."""
         expected = self.make(key, seq)

@@ -42,7 +42,7 @@ class FakePeer:
 class FakeCluster:
     """Peers on an event loop of their own thread, and the Provider that breaks and heals them.
 
-    `defects` of: "never-replicates", "corrupts", "forgets", "loses-puts".
+    `defects` of: "never-replicates", "corrupts", "forgets", "loses-puts", "spoils-a-copy".
     """
 
     name = "fake"
@@ -145,7 +145,7 @@ class FakeCluster:
             {
                 "total": len(member.store),
                 "bytes": 0,
-                "keys": [{"key": d, "size": 1} for d in page],
+                "keys": [{"key": d, "size": 1, "value_sha1": sha1(member.store[d])} for d in page],
                 "next": page[-1] if len(digests) > limit else None,
             }
         )
@@ -157,6 +157,8 @@ class FakeCluster:
         if "loses-puts" not in self.defects:
             for holder in holders:
                 holder.store[digest] = body
+            if "spoils-a-copy" in self.defects:
+                holders[-1].store[digest] = b"x" + body[1:]
         return web.json_response({"key": "?", "digest": digest, "replicas": len(holders), "asked": self.ksize})
 
     async def _get(self, _member: FakePeer, request: web.Request) -> web.Response:

@@ -110,7 +110,7 @@ def test_gets_on_a_peer_that_is_being_killed_are_not_held_against_the_network() 
 def test_missed_starts_are_reported() -> None:
     """The client could not keep its rate: the reader must know."""
     history = made.clean()
-    history.missed = [3.0, 3.1]
+    history.missed = [(3.0, 1), (3.1, 1)]
     assert ("starts missed", "2") in verdict("availability", history).facts
 
 

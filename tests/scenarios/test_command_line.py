@@ -1,13 +1,17 @@
 """`fab`: what is listed, and one clear line with exit status 2 for what is wrong."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import made
 import pytest
+from rich.console import Console
 
+from scenarios.engine.display import Status, display_for
 from scenarios.library import SCENARIOS
+from scenarios.testbed.cli import reports_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +32,42 @@ def test_every_scenario_is_listed(tmp_path: Path) -> None:
     for name in SCENARIOS:
         assert f"scenario.{name}" in listed.stdout
     assert "demo" in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/some/file"), "fab: /some/file: No space left on device\n"),
+        (ZeroDivisionError("oops"), "ZeroDivisionError: oops\n"),
+    ],
+)
+def test_a_crash_never_exits_with_the_status_of_lost_data(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 is what a check says of data; a crash says nothing of it."""
+
+    @reports_errors
+    def body() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        body()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_a_run_that_is_refused_leaves_the_cursor_visible() -> None:
+    """The bar hides it, and starts only when there is something to show."""
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    display = display_for(terminal)
+    display.say("deploying")
+    assert "\x1b[?25l" not in terminal.file.getvalue()  # type: ignore[attr-defined]
+    display.update(Status("preflight", 0.0, 30.0, True, 0.0, 0, 0, 0, None, 8))
+    display.close()
+    written = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+    assert "asking 8 peers" in written
+    assert "0/8" not in written
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))

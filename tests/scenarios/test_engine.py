@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from fake import FakeCluster
 
 from scenarios import errors
 from scenarios.engine.display import Quiet
 from scenarios.engine.start import run_scenario
 from scenarios.errors import MissingCapability, PhaseFailed, UsageError
-from scenarios.history import load
+from scenarios.history import HistoryWriter, load
 from scenarios.library import SCENARIOS
 from scenarios.report.summary import Summary
 from scenarios.scenario import Plan, Scenario
@@ -77,6 +78,9 @@ def test_wiping_all_holders_at_once_is_invalid_with_the_lost_keys_named(
         ("forgets", "replication", {"victims": "3", "duration": "0.3"}, "durability"),
         ("loses-puts", "churn", {"duration": "0.3"}, "durability"),
         ("corrupts", "churn", {"duration": "0.3"}, "durability"),
+        # Reads find one of the two good copies: only what the peers say of their stores shows it.
+        ("spoils-a-copy", "churn", {"duration": "0.3", "session": "fixed:1h"}, "durability"),
+        ("spoils-a-copy", "churn", {"duration": "0.3", "session": "fixed:1h"}, "replication"),
         (
             "never-replicates",
             "replication",
@@ -164,6 +168,76 @@ def test_a_network_that_cannot_be_healed_is_unknown(
     summary, _ = run(cluster, tmp_path, downtime="fixed:1h", session="fixed:0.5")
     assert summary["exit_code"] == 2
     assert "not back" in summary["reason"]
+
+
+def test_a_peer_that_died_by_itself_is_not_taken_for_healed(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fault of the schedule took it away, and nobody brings it back: the run cannot say that all was well."""
+    monkeypatch.setattr("scenarios.engine.run._HEAL_LIMIT", 0.5)
+    monkeypatch.setattr(cluster, "heal", list)
+    kill = cluster.kill
+
+    def kill_two(peer: Any) -> None:
+        kill(peer)
+        kill(cluster.members["peer5" if peer.name != "peer5" else "peer4"].peer)
+
+    monkeypatch.setattr(cluster, "kill", kill_two)
+    summary, _ = run(cluster, tmp_path, "replication", victims="1", duration="0.3")
+    assert summary["exit_code"] == 2
+    assert "not back" in summary["reason"]
+    assert "peer4" in summary["reason"] or "peer5" in summary["reason"]
+
+
+def test_a_full_disk_ends_the_run_healed_and_without_a_verdict(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be recorded cannot be judged; the peers are brought back all the same."""
+    write = HistoryWriter._write
+
+    def full(writer: HistoryWriter, record: dict[str, Any]) -> None:
+        if record["r"] == "fault":
+            writer._file.close()
+            writer._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - the writer closes it
+        write(writer, record)
+
+    monkeypatch.setattr(HistoryWriter, "_write", full)
+    summary, folder = run(cluster, tmp_path, session="exponential:0.3", downtime="fixed:50", duration="30")
+    assert summary["exit_code"] == 2
+    assert cluster.verbs[-1] == "heal"
+    assert all(member.state == "up" for member in cluster.members.values())
+    assert load(folder / "history.jsonl").acknowledged()
+
+
+def test_results_that_cannot_be_kept_are_refused_before_anything_is_touched(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    """A file is no folder."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"--results=.*Not a directory"):
+        run(cluster, tmp_path / "file" / "results", k="2")
+    assert cluster.verbs == []
+
+
+def test_a_value_that_the_network_refuses_is_named(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to look for the reason in the history."""
+
+    async def refuse(_member: object, _request: object) -> web.Response:
+        return web.json_response({"error": "too long"}, status=413)
+
+    monkeypatch.setattr(FakeCluster, "_put", lambda _self, member, request: refuse(member, request))
+    with FakeCluster(3) as strict:
+        summary, _ = run(strict, tmp_path)
+    assert summary["exit_code"] == 2
+    assert "413 too long" in summary["reason"]
+
+
+def test_the_summary_says_that_the_checks_are_done(cluster: FakeCluster, tmp_path: Path) -> None:
+    """A program that waits for the end can see it."""
+    summary, _ = run(cluster, tmp_path, duration="0.2")
+    assert summary["phase"] == "done"
 
 
 def test_a_scenario_without_faults_or_checks_runs(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -208,5 +209,16 @@ def test_starts_that_cannot_be_made_are_recorded_as_missed(tmp_path: Path) -> No
     mix = Mix(100, 0.5, parse_popularity("uniform"), max_in_flight=5)
     history = run_loop(tmp_path, mix, client, 0.3)
     assert len(client.intended) == 5
-    assert len(client.intended) + len(history.missed) == pytest.approx(30, abs=3)
-    assert client.tally.missed == len(history.missed)
+    assert len(client.intended) + history.missed_total == pytest.approx(30, abs=3)
+    assert client.tally.missed == history.missed_total
+
+
+def test_a_rate_beyond_all_strength_neither_holds_the_loop_up_nor_fills_the_disk(tmp_path: Path) -> None:
+    """What cannot be started is counted at once: the loop ends in time, with a history of a few lines."""
+    client = SlowClient(0.2)
+    mix = Mix(100_000, 0.5, parse_popularity("uniform"), max_in_flight=20)
+    begun = time.monotonic()
+    history = run_loop(tmp_path, mix, client, 0.3)
+    assert time.monotonic() - begun < 1.5
+    assert len(client.intended) + history.missed_total == pytest.approx(30_000, rel=0.5)
+    assert (tmp_path / "history.jsonl").stat().st_size < 2_000_000
