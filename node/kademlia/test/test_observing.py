@@ -34,7 +34,7 @@ class Observed(SynchronousTestCase):
         channel, transport = self.site.buildProtocol(None), Transport()
         transport.protocol = channel
         channel.makeConnection(transport)
-        channel.dataReceived(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
+        channel.dataReceived(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
         for _ in range(10_000):
             if transport.value():
                 return Answer(transport.value())
@@ -72,6 +72,11 @@ class Metrics(Observed):
         self.assertTrue(modern.headers["content-type"].startswith("application/openmetrics-text"))
         names = {family.name.removesuffix("_total") for family in parse(plain.body.decode())}
         self.assertEqual({family.name for family in parse_openmetrics(modern.body.decode())}, names)
+
+    def test_an_accept_header_of_any_bytes_is_answered(self) -> None:
+        """Found by fuzzing: one that is no UTF-8 made the peer fail."""
+        for accept in ("\xff", "text/plain;q=nan", "application/openmetrics-text;version=x"):
+            self.assertEqual(self.ask("/metrics", accept).code, 200)
 
     def test_a_lookup_counts_with_its_outcome_hops_and_duration(self) -> None:
         """In seconds of the peer's own clock."""

@@ -197,7 +197,8 @@ class API:
             from kademlia.web.metrics import Metrics  # noqa: PLC0415
 
             self._metrics = Metrics(self._peer)
-        return _body(request, *self._metrics.render(request.getHeader("accept") or ""))
+        accept = request.requestHeaders.getRawHeaders(b"accept", [])
+        return _body(request, *self._metrics.render(b",".join(accept).decode("latin-1")))
 
     @app.route("/openapi.yaml", methods=["GET"])
     def openapi(self, request: Request) -> bytes:

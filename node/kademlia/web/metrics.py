@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from kademlia.routing import MAX_FAILURES
@@ -65,9 +65,12 @@ class Metrics:
         self._registry.register(PeerCollector(peer))
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the body and its content type for an Accept header."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        """Return the body and its content type: OpenMetrics where the Accept header names it, else plain text."""
+        # prometheus_client's own choice fails on versions that are no numbers, and repeats them in the answer.
+        if "application/openmetrics-text" in accept:
+            encode: Any = openmetrics.generate_latest  # carries no annotations
+            return encode(self._registry), openmetrics.CONTENT_TYPE_LATEST
+        return exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
 
 
 def _of_contacts(server: Server) -> Iterator[Metric]:
