@@ -12,6 +12,7 @@ What differs from `rpcudp.protocol.RPCProtocol`, and why:
 
 from __future__ import annotations
 
+from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rpcudp.protocol import RPCProtocol as StockProtocol
@@ -20,7 +21,8 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from kademlia.codec import MAX_DATAGRAM, REQUEST, RESPONSE, Extension, MalformedDatagram, decode, encode
-from kademlia.ids import random_id
+from kademlia.deadlines import Deadlines
+from kademlia.ids import ID_BYTES
 from kademlia.stats import Stats
 from kademlia.timing import RoundTrips
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from kademlia.clock import Clock, DelayedCall
+    from kademlia.clock import Clock
     from kademlia.shim import FaultShim
 
 Address = tuple[str, int]
@@ -61,7 +63,7 @@ NO_ANSWER = Answer(False)
 class _Call:
     """A request that waits for its answer."""
 
-    __slots__ = ("address", "attempts", "datagram", "deferred", "name", "on_slow", "sent_at", "timer", "wait")
+    __slots__ = ("address", "attempts", "datagram", "deferred", "name", "on_slow", "sent_at", "wait")
 
     def __init__(
         self, address: Address, name: str, datagram: bytes, wait: float, deferred: Deferred[Answer]
@@ -74,7 +76,6 @@ class _Call:
         self.sent_at = 0.0
         self.deferred = deferred
         self.on_slow: Callable[[], None] | None = None
-        self.timer: DelayedCall | None = None
 
 
 class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpcudp ships no types
@@ -98,6 +99,10 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         #: extension of the request being served; handlers that understand extensions read it
         self.extension: Extension = {}
         self._calls: dict[bytes, _Call] = {}
+        self._deadlines = Deadlines(clock, self._overdue)
+        self._fresh_ids: list[bytes] = []
+        self._sendto: Callable[[bytes, Address], object] | None = None
+        self._ipv6 = False
         self._handlers: dict[str, Callable[..., Any]] = {
             name.removeprefix("rpc_"): getattr(self, name) for name in dir(type(self)) if name.startswith("rpc_")
         }
@@ -111,12 +116,17 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
     def startProtocol(self) -> None:  # noqa: N802  (Twisted's name)
         """Take whole datagrams: Twisted's default cuts reads at 8 KiB, silently."""
         self.transport.maxPacketSize = MAX_DATAGRAM + 1
+        self._ipv6 = getattr(self.transport, "addressFamily", AF_INET) == AF_INET6
+        # Twisted's `write` parses the address up to five times for each datagram.  Ours are known to be numeric.
+        port_socket = getattr(self.transport, "socket", None)
+        self._sendto = None if port_socket is None else port_socket.sendto
 
     def stopProtocol(self) -> None:  # noqa: N802  (Twisted's name)
         """Fail what still waits, so that nobody waits for ever."""
-        self.transport = None
+        self.transport = self._sendto = None
         for rpc_id in list(self._calls):
             self._finish(rpc_id, NO_ANSWER, "cancelled")
+        self._deadlines.clear()
 
     def _send(self, datagram: bytes, address: Address) -> None:
         if self.shim is not None and self.shim.active:
@@ -128,8 +138,11 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         if self.transport is None:
             return
         try:
-            self.transport.write(datagram, address)
-        except OSError:  # a full buffer, no route: to UDP that is a lost datagram, and loss is provided for
+            (self._sendto or self.transport.write)(datagram, address)
+        except (
+            OSError,
+            OverflowError,
+        ):  # a full buffer, no route: that is a lost datagram, and loss is provided for
             self.stats.dropped["unsendable"] += 1
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -146,45 +159,47 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
 
         `on_slow` is called once, when the answer is overdue and the request is sent again.
         """
-        if self.transport is None:
-            return succeed(NO_ANSWER)
-        rpc_id = random_id(self.rng)
+        if self.transport is None or (":" in address[0]) is not self._ipv6:
+            return succeed(NO_ANSWER)  # also for a peer of the other address family, which others may well reach
+        rpc_id = self._fresh_id()
         datagram = encode(REQUEST, rpc_id, [name, args], extension)
         deferred: Deferred[Answer] = Deferred(lambda _: self._cancelled(rpc_id))
         call = _Call(address, name, datagram, self.round_trips.timeout(address), deferred)
         call.on_slow = on_slow
         call.sent_at = self.clock.seconds()
         self._calls[rpc_id] = call
-        call.timer = self.clock.callLater(call.wait, self._overdue, rpc_id)
+        self._deadlines.add(call.sent_at + call.wait, rpc_id)
         self._send(datagram, address)
         return call.deferred
 
+    def _fresh_id(self) -> bytes:
+        # Drawn many at a time: the system's randomness costs a system call.
+        if not self._fresh_ids:
+            drawn = self.rng.randbytes(64 * ID_BYTES)
+            self._fresh_ids = [drawn[at : at + ID_BYTES] for at in range(0, len(drawn), ID_BYTES)]
+        return self._fresh_ids.pop()
+
     def _overdue(self, rpc_id: bytes) -> None:
-        call = self._calls[rpc_id]
+        call = self._calls.get(rpc_id)
+        if call is None:
+            return  # settled long ago
         if call.attempts == ATTEMPTS:
-            call.timer = None
             self._finish(rpc_id, NO_ANSWER, "timeout")
             return
         call.attempts += 1
         call.wait *= 2
-        call.timer = self.clock.callLater(call.wait, self._overdue, rpc_id)
+        self._deadlines.add(self.clock.seconds() + call.wait, rpc_id)
         self.stats.retransmissions += 1
         self._send(call.datagram, call.address)
         if call.on_slow is not None:
             on_slow, call.on_slow = call.on_slow, None
             on_slow()
 
-    def _forget(self, rpc_id: bytes) -> _Call:
-        call = self._calls.pop(rpc_id)
-        if call.timer is not None:
-            call.timer.cancel()
-        return call
-
     def _cancelled(self, rpc_id: bytes) -> None:
-        self.stats.rpcs[self._forget(rpc_id).name, "cancelled"] += 1
+        self.stats.rpcs[self._calls.pop(rpc_id).name, "cancelled"] += 1
 
     def _finish(self, rpc_id: bytes, answer: Answer, outcome: str) -> None:
-        call = self._forget(rpc_id)
+        call = self._calls.pop(rpc_id)
         self.stats.rpcs[call.name, outcome] += 1
         call.deferred.callback(answer)
 

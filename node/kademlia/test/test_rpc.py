@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.codec import REQUEST, RESPONSE, MalformedDatagram, decode, encode
+from kademlia.deadlines import GRAIN
 from kademlia.rpc import ATTEMPTS, RPCProtocol
 from kademlia.timing import INITIAL, MINIMUM
 
@@ -75,6 +76,12 @@ class Ours(SynchronousTestCase):
         rpc_id = decode(self.wire.sent[index][0]).rpc_id
         self.protocol.datagramReceived(encode(RESPONSE, rpc_id, value, extension), address)
 
+    def assert_nothing_waits(self) -> None:
+        """Check that no call and, once every deadline has passed, no timer is left."""
+        assert not self.protocol._calls
+        self.clock.pump([2 * INITIAL, GRAIN])
+        assert not self.clock.getDelayedCalls()
+
     def ask(self, body: object, extension: Any = None) -> None:
         """Let a request come in."""
         self.protocol.datagramReceived(encode(REQUEST, bytes(20), body, extension), PEER)
@@ -95,10 +102,10 @@ class Asking(Ours):
         for attempt in range(ATTEMPTS):
             assert len(self.wire.sent) == attempt + 1
             self.assertNoResult(call)
-            self.clock.advance(INITIAL * 2**attempt)
+            self.clock.advance(INITIAL * 2**attempt + GRAIN)
         assert not self.successResultOf(call).happened
         assert len({datagram for datagram, _ in self.wire.sent}) == 1
-        assert not self.clock.getDelayedCalls()
+        self.assert_nothing_waits()
 
     def test_a_measured_peer_is_waited_for_by_its_own_round_trip(self) -> None:
         """The stock class waits 5 s for everyone."""
@@ -109,14 +116,14 @@ class Asking(Ours):
             self.successResultOf(call)
         self.protocol.call(PEER, "echo", "hi")
         before = len(self.wire.sent)
-        self.clock.advance(MINIMUM)
+        self.clock.advance(MINIMUM + GRAIN)
         assert len(self.wire.sent) == before + 1
 
     def test_the_caller_is_told_once_that_an_answer_is_overdue(self) -> None:
         """So that a lookup can ask somebody else meanwhile."""
         told: list[int] = []
         call = self.protocol.call(PEER, "echo", "hi", on_slow=lambda: told.append(1))
-        self.clock.pump([INITIAL, 2 * INITIAL])
+        self.clock.pump([INITIAL + GRAIN, 2 * INITIAL])
         assert told == [1]
         self.answer("hi")
         assert self.successResultOf(call).happened
@@ -124,22 +131,38 @@ class Asking(Ours):
     def test_a_retransmitted_request_measures_nothing(self) -> None:
         """Karn's algorithm: nobody knows which of the two was answered."""
         self.protocol.call(PEER, "echo", "hi")
-        self.clock.advance(INITIAL)
+        self.clock.advance(INITIAL + GRAIN)
         self.answer("hi")
         assert self.protocol.round_trips.get(PEER) is None
+
+    def test_a_peer_of_the_other_address_family_is_not_waited_for(self) -> None:
+        """Anyone may name one; nothing can be sent there, and that must not raise."""
+        assert not self.successResultOf(self.protocol.call(("::1", 8468), "echo", "hi")).happened
+        assert self.wire.sent == []
+
+    def test_a_datagram_that_cannot_be_sent_is_a_lost_one(self) -> None:
+        """The call goes on and is sent again."""
+
+        def refuse(datagram: bytes, address: Any) -> None:
+            raise OSError("no route")
+
+        self.wire.write = refuse  # type: ignore[method-assign]
+        call = self.protocol.call(PEER, "echo", "hi")
+        self.assertNoResult(call)
+        assert self.protocol.stats.dropped["unsendable"] == 1
 
     def test_without_transport_a_call_fails_at_once(self) -> None:
         """And leaves no timer behind."""
         self.protocol.transport = None
         assert not self.successResultOf(self.protocol.call(PEER, "echo", "hi")).happened
-        assert not self.clock.getDelayedCalls()
+        self.assert_nothing_waits()
 
     def test_when_the_protocol_stops_its_callers_are_told(self) -> None:
         """Nobody waits for ever."""
         call = self.protocol.call(PEER, "echo", "hi")
         self.protocol.stopProtocol()
         assert not self.successResultOf(call).happened
-        assert not self.clock.getDelayedCalls()
+        self.assert_nothing_waits()
 
 
 class Serving(Ours):
@@ -230,7 +253,7 @@ class Difference(Ours):
         call = self.protocol.call(PEER, "echo", "hi")
         call.cancel()
         self.failureResultOf(call, CancelledError)
-        assert not self.clock.getDelayedCalls()
+        self.assert_nothing_waits()
         self.answer("late")
         assert self.protocol.stats.dropped["unasked"] == 1
 
@@ -251,7 +274,7 @@ class Difference(Ours):
         call = self.protocol.call(PEER, "fail")
         self.answer(reply.body, extension=reply.extension)
         assert not self.successResultOf(call).happened
-        assert not self.clock.getDelayedCalls()
+        self.assert_nothing_waits()
 
     def test_a_malformed_datagram_raises_nowhere(self) -> None:
         """In the stock class it raises inside a detached task; a deeply nested one exhausts the stack."""
