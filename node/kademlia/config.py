@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STORAGE_KINDS: Final = ("sqlite", "memory")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+LOG_FORMATS: Final = ("text", "json")
 #: more than this does not fit into one answer, and no network has use for it
 MAX_KSIZE: Final = 128
 
@@ -67,6 +68,7 @@ class Settings:
     #: what `Authorization: Bearer` must carry for /control; None: there is no /control
     token: bytes | None = field(default=None, repr=False)
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def load_settings(path: str | Path) -> Settings:
@@ -104,6 +106,7 @@ def load_settings(path: str | Path) -> Settings:
         ),
         token=_token(tables["control"]),
         log_level=tables["log"].choice("level", "info", LOG_LEVELS),
+        log_format=tables["log"].choice("format", "text", LOG_FORMATS),
     )
     for table in tables.values():
         table.finish()
@@ -194,7 +197,8 @@ def _token(control: Table) -> bytes | None:
     if file is None:
         return None
     try:
-        token = file.read_bytes().strip()
+        with file.open("rb") as stream:
+            token = stream.read(4096).strip()  # a path given by mistake may lead to something without end
     except OSError as error:
         raise control.error("token_file", f"a readable file with the token ({error.strerror})") from error
     if not re.fullmatch(rb"[\x21-\x7e]{8,1024}", token):

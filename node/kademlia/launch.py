@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Application
-from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 
 from kademlia.config import HTTPSettings, Settings, StorageSettings, load_settings, node_id
 from kademlia.errors import KademliaError
+from kademlia.logs import shape_log
 from kademlia.service import PeerService, cannot_listen, make_service, open_storage, stop_reactor
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def launch(settings: Settings | str | Path) -> PeerService:
     except KademliaError as error:
         raise SystemExit(f"kademlia: {error}") from None
     _exit_with_success(reactor)
-    if settings.log_level != "debug":  # everything is what Twisted logs by itself
-        reactor.callWhenRunning(_limit_log, settings.log_level)
+    shape_log(settings.log_level, settings.log_format)
     return make_service(settings, reactor)
 
 
@@ -87,12 +86,3 @@ def _exit_with_success(reactor: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop_reactor, reactor))
 
     reactor.callWhenRunning(install)
-
-
-def _limit_log(level: str) -> None:
-    """Put the configured level between the log and those who observe it."""
-    predicate: Any = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-    for observer in tuple(globalLogPublisher._observers):  # noqa: SLF001 - there is no public way to list them
-        globalLogPublisher.removeObserver(observer)
-        limited: Any = FilteringLogObserver(observer, [predicate])
-        globalLogPublisher.addObserver(limited)

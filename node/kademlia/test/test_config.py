@@ -46,7 +46,7 @@ class Accepted(ConfigCase):
         self.assertEqual(found.http, HTTPSettings("127.0.60.1", 8080))
         self.assertEqual(found.storage, StorageSettings("sqlite", 1_000_000, 1 << 30))
         self.assertIsNone(found.token)
-        self.assertEqual(found.log_level, "info")
+        self.assertEqual((found.log_level, found.log_format), ("info", "text"))
 
     def test_paths_are_relative_to_the_file_and_not_to_the_working_directory(self) -> None:
         """A service manager starts the peer anywhere."""
@@ -131,6 +131,7 @@ class Refused(ConfigCase):
             "storage.max_keys": "[storage]\nmax_keys = 0",
             "storage.max_bytes": "[storage]\nmax_bytes = 1.5",
             "log.level": '[log]\nlevel = "loud"',
+            "log.format": '[log]\nformat = "xml"',
             "control.token_file": '[control]\ntoken_file = "nowhere"',
             "http": "http = 3",
         }

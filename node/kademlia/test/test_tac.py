@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -139,6 +140,44 @@ class Commands(SynchronousTestCase):
             self.assertIsNone(child.poll())
         with socket.socket() as probe:
             self.assertNotEqual(probe.connect_ex((HOST, self.tcp)), 0)
+
+    def test_the_log_is_json_lines_on_request(self) -> None:
+        """Every line of it, from the first on, whichever way the peer is started; level and namespace included."""
+        self.config.write_text(self.config.read_text() + '[log]\nformat = "json"\n')
+        for command in self.ways():
+            child = self.start(command)
+            self.ask("/status")
+            child.send_signal(signal.SIGTERM)
+            output, _ = child.communicate(timeout=10)
+            lines = [json.loads(line) for line in output.decode().splitlines()]
+            for line in lines:
+                self.assertEqual(set(line), {"time", "level", "namespace", "message"})
+                self.assertEqual(datetime.fromisoformat(line["time"]).tzinfo, UTC)
+            (ours,) = [line for line in lines if line["namespace"] == "kademlia.service.PeerService"]
+            self.assertEqual(ours["level"], "info")
+            self.assertIn(f"on UDP ('{HOST}', {self.udp})", ours["message"])
+
+    def test_a_level_hides_what_is_below_it_from_the_first_line_on(self) -> None:
+        """A peer in good order has nothing to warn of."""
+        self.config.write_text(self.config.read_text() + '[log]\nlevel = "warn"\n')
+        for command in self.ways():
+            child = self.start(command)
+            self.ask("/status")
+            child.send_signal(signal.SIGTERM)
+            self.assertEqual(child.communicate(timeout=10), (b"", b""))
+
+    def test_debug_shows_what_twisted_says_of_itself(self) -> None:
+        """In JSON as well."""
+        self.config.write_text(self.config.read_text() + '[log]\nlevel = "debug"\nformat = "json"\n')
+        child = self.start(self.ways()[0])
+        self.ask("/status")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"nonsense", (HOST, self.udp))
+        self.ask("/status")
+        child.send_signal(signal.SIGTERM)
+        output, _ = child.communicate(timeout=10)
+        lines = [json.loads(line) for line in output.decode().splitlines()]
+        self.assertIn("debug", {line["level"] for line in lines})
 
     def test_busy_ports_are_one_line_and_status_1(self) -> None:
         """UDP first, then TCP; each names address and port."""

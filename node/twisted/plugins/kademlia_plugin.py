@@ -32,10 +32,13 @@ class PeerMaker:
         from kademlia.launch import launch  # noqa: PLC0415
 
         service = launch(options["config"])
-        if service.settings.log_level == "debug" and "logLevel" in options.parent:
-            options.parent["logLevel"] = (
-                LogLevel.debug
-            )  # twist would drop these events before anyone could see them
+        if "fileLogObserverFactory" in options.parent:  # twist, which filters and formats by itself
+            if service.settings.log_level == "debug":
+                options.parent["logLevel"] = LogLevel.debug
+            if service.settings.log_format == "json":
+                from kademlia.logs import json_observer  # noqa: PLC0415
+
+                options.parent["fileLogObserverFactory"] = json_observer
         return service
 
 
