@@ -1,8 +1,8 @@
 """Many deadlines on one timer.
 
-A reactor's own delayed calls cost a heap entry, an object and a cancellation each; of the deadlines of requests
-nearly all are never reached, because the answer comes first.  Here a deadline is a tuple in a heap, what was settled
-is left there until its time comes, and one delayed call serves all.
+A reactor's own delayed calls cost a heap entry, an object and a cancellation each.  Of the deadlines of requests
+nearly all are never reached, because the answer comes first.  Here a deadline is a tuple in a heap, what was
+settled is left there until its time comes, and one delayed call serves all.
 """
 
 from __future__ import annotations
