@@ -25,10 +25,10 @@ TWIST = [sys.executable, "-c", "from twisted.application.twist._twist import Twi
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
-def free_port(kind: socket.SocketKind) -> int:
+def free_port(kind: socket.SocketKind, host: str = HOST) -> int:
     """Return a port that nobody uses right now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
@@ -74,16 +74,33 @@ class Commands(SynchronousTestCase):
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Any:
         """Ask the peer, as soon as it answers."""
-        request = Request(f"http://{HOST}:{self.tcp}{path}", method=method, headers=headers)
+        return json.loads(self.fetch(f"http://{HOST}:{self.tcp}{path}", method, None, headers))
+
+    def fetch(
+        self, url: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
+        """Return the body of an answer, as soon as there is one."""
+        request = Request(url, body, headers or {}, method=method)  # noqa: S310
         for _ in range(200):
             try:
                 with urlopen(request, timeout=5) as answer:  # noqa: S310
-                    return json.load(answer)
+                    return bytes(answer.read())
             except URLError as error:
                 if not isinstance(error.reason, ConnectionRefusedError):
                     raise
                 time.sleep(0.05)
         raise AssertionError("the peer does not answer")
+
+    def peer_on_ipv6(self, name: str, bootstrap: str = "") -> tuple[str, str]:
+        """Start a peer on ::1; return its UDP address and its URL."""
+        udp, tcp = free_port(socket.SOCK_DGRAM, "::1"), free_port(socket.SOCK_STREAM, "::1")
+        config = self.folder / f"{name}.toml"
+        config.write_text(
+            f'[node]\naddress = "0:0:0:0:0:0:0:1"\nport = {udp}\ndata_dir = "{name}"\nbootstrap = [{bootstrap}]\n'
+            f'[http]\naddress = "::1"\nport = {tcp}\n'
+        )
+        self.start([*TWIST, "kademlia", "--config", str(config)])
+        return f"[::1]:{udp}", f"http://[::1]:{tcp}"
 
     def refusals(self) -> list[str]:
         """Return the one line with which each way to start a peer refuses."""
@@ -178,6 +195,22 @@ class Commands(SynchronousTestCase):
         output, _ = child.communicate(timeout=10)
         lines = [json.loads(line) for line in output.decode().splitlines()]
         self.assertIn("debug", {line["level"] for line in lines})
+
+    def test_peers_on_ipv6_join_and_serve_each_other_s_values(self) -> None:
+        """From the configuration to the URL: addresses in any spelling, in brackets where a port follows."""
+        first, there = self.peer_on_ipv6("first")
+        self.fetch(f"{there}/status")
+        _, here = self.peer_on_ipv6("second", f'"{first}"')
+        for _ in range(200):
+            status = json.loads(self.fetch(f"{here}/status"))
+            if status["state"] == "joined":
+                break
+            time.sleep(0.05)
+        self.assertEqual((status["state"], status["address"]), ("joined", "::1"))
+        self.fetch(f"{here}/dht/key", "PUT", b"value")
+        self.assertEqual(self.fetch(f"{there}/dht/key"), b"value")
+        (neighbour,) = json.loads(self.fetch(f"{here}/neighbours"))
+        self.assertEqual(f"[{neighbour['address']}]:{neighbour['port']}", first)
 
     def test_busy_ports_are_one_line_and_status_1(self) -> None:
         """UDP first, then TCP; each names address and port."""
