@@ -31,7 +31,7 @@ def test_ten_and_ten_serve_each_others_keys_also_after_five_were_killed(mixed: A
     """Set from random peers, read from random peers on the other side, then five of either kind are killed."""
     network = mixed(ours=10, stock=10, ksize=8)
     rng = random.Random(2)
-    values = {f"key-{number}": b"value %d" % number for number in range(200)}
+    values = {f"key-{number}": b"value %d" % number for number in range(500)}
     sides = (network.ours, network.stock)
     for number, (key, value) in enumerate(values.items()):
         assert rng.choice(sides[number % 2]).set(key, value)
