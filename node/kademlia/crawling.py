@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -128,7 +128,7 @@ class Crawl:
 
     def _learned(self, contact: Contact, rows: list[object]) -> None:
         limit = max(self.lookup.ksize, MAX_CONTACTS)
-        contacts = [new for row in rows[:limit] if (new := self._new_contact(row)) is not None]
+        contacts = [new for row in self._unmet(rows[:limit]) if (new := parse_contact(row)) is not None]
         self.lookup.answered(contact, contacts)
         self._step("answered", contact, len(contacts))
         now = self._protocol.clock.seconds()
@@ -145,11 +145,13 @@ class Crawl:
             distance = to_int(contact.id) ^ self.lookup.target
             self.on_step(Step(at, event, contact, distance, self.lookup.hops_to(contact), contacts))
 
-    def _new_contact(self, row: object) -> Contact | None:
-        # Most contacts in an answer were in earlier ones: those are not worth the parsing.
-        if isinstance(row, list) and row and isinstance(row[0], bytes) and row[0] in self.lookup:
-            return None
-        return parse_contact(row)
+    def _unmet(self, rows: list[Any]) -> list[Any]:
+        """Return the rows that may be contacts which the lookup has not met: few of them are worth the parsing."""
+        met = self.lookup
+        try:
+            return [row for row in rows if row[0] not in met]
+        except (TypeError, LookupError):  # somebody sends no contacts at all
+            return rows
 
     def _finish(self) -> None:
         self._finished = True

@@ -77,26 +77,25 @@ class Lookup:
                 self._distances.insert(place, candidate.distance)
                 self.candidates.insert(place, candidate)
 
-    def _k_closest(self, passing_over: State = State.FAILED) -> list[Candidate]:
-        found: list[Candidate] = []
-        for candidate in self.candidates:
-            if candidate.state not in (State.FAILED, passing_over):
-                found.append(candidate)
-                if len(found) == self.ksize:
-                    break
-        return found
-
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
-        unasked = [c for c in self._k_closest(passing_over=State.SLOW) if c.state is State.HEARD]
-        if self._fruitless < self.alpha:
-            unasked = unasked[: max(0, self.alpha - self._in_flight)]
-        for candidate in unasked:
-            candidate.state = State.WAITING
-            self.hops = max(self.hops, candidate.hops + 1)
-        self._in_flight += len(unasked)
-        self.requests += len(unasked)
-        return [candidate.contact for candidate in unasked]
+        room = self.ksize if self._fruitless >= self.alpha else self.alpha - self._in_flight
+        chosen: list[Contact] = []
+        passed = 0
+        for candidate in self.candidates:
+            if len(chosen) >= room or passed == self.ksize:
+                break
+            state = candidate.state
+            if state is State.FAILED or state is State.SLOW:
+                continue
+            passed += 1
+            if state is State.HEARD:
+                candidate.state = State.WAITING
+                self.hops = max(self.hops, candidate.hops + 1)
+                chosen.append(candidate.contact)
+        self._in_flight += len(chosen)
+        self.requests += len(chosen)
+        return chosen
 
     def _leave(self, contact: Contact, state: State) -> Candidate:
         candidate = self._by_id[contact.id]
@@ -130,7 +129,15 @@ class Lookup:
     @property
     def done(self) -> bool:
         """Tell whether the k closest that have not failed have all answered."""
-        return all(candidate.state is State.ANSWERED for candidate in self._k_closest())
+        answered = 0
+        for candidate in self.candidates:
+            if candidate.state is State.ANSWERED:
+                answered += 1
+                if answered == self.ksize:
+                    return True
+            elif candidate.state is not State.FAILED:
+                return False
+        return True
 
     def closest(self) -> list[Contact]:
         """Return the k closest contacts that answered, closest first."""
