@@ -291,10 +291,14 @@ class RoutingTable:
 
         Suspects and the node ID `without` do not count.
         """
-        constrained = 0
-        for entry in self.entries():
-            if not entry.failures and entry.contact.id != without:
-                constrained |= 1 << ((entry.number ^ self.own_number).bit_length() - 1)
+        own, constrained = self.own_number, 0
+        for bucket in self.buckets:
+            ours = bucket.covers(own)
+            for entry in bucket.entries.values():
+                if not entry.failures and entry.contact.id != without:
+                    constrained |= 1 << ((entry.number ^ own).bit_length() - 1)
+                    if not ours:
+                        break  # all contacts of another subtree differ from us first at the same bit
         free = ~constrained & (1 << ID_BITS) - 1
         return Cell(self.own_number, constrained, size=1 << free.bit_length())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Protocol
 
 from kademlia.errors import QuotaExceeded
@@ -76,6 +77,7 @@ class MemoryStorage:
         self.max_bytes = max_bytes
         # In order of arrival, so that `received_before` reads no more than it returns.
         self._records: dict[bytes, Record] = {}
+        self._keys: list[bytes] = []  # sorted
         self._publications: dict[bytes, Publication] = {}
 
     def get(self, key: bytes) -> Record | None:
@@ -88,6 +90,8 @@ class MemoryStorage:
         size = self.size + record.size - (old.size if old else 0)
         if size > self.max_bytes or (old is None and self.count >= self.max_keys):
             raise QuotaExceeded(f"the store is full ({self.count} keys, {self.size} bytes)")
+        if old is None:
+            insort(self._keys, record.key)
         self._records.pop(record.key, None)
         self._records[record.key] = record
         self.count, self.size = len(self._records), size
@@ -96,12 +100,13 @@ class MemoryStorage:
         """Forget a record."""
         old = self._records.pop(key, None)
         if old is not None:
+            del self._keys[bisect_left(self._keys, key)]
             self.count, self.size = len(self._records), self.size - old.size
 
     def page(self, after: bytes | None, limit: int) -> list[Record]:
         """Return records in key order."""
-        keys = sorted(key for key in self._records if after is None or key > after)
-        return [self._records[key] for key in keys[:limit]]
+        start = 0 if after is None else bisect_right(self._keys, after)
+        return [self._records[key] for key in self._keys[start : start + limit]]
 
     def received_before(self, moment: float, limit: int) -> list[Record]:
         """Return records whose last STORE is longest ago."""
