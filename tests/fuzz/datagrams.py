@@ -13,7 +13,7 @@ from kademlia.routing import REPLACEMENT_FACTOR
 from kademlia.storage import MemoryStorage
 from kademlia.timing import CAPACITY
 
-MAX_KEYS: Final = 2000
+MAX_KEYS: Final = 300
 MAX_BYTES: Final = 4 << 20
 #: seconds that pass with each datagram: two thousand a second reach the peer
 TICK: Final = 0.0005
