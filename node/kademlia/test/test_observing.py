@@ -133,7 +133,7 @@ class Metrics(Observed):
         samples = self.metrics()
         for quantile in ("0", "0.5", "0.9", "0.99", "1"):
             seconds = self.value(samples, "kademlia_round_trip_seconds", quantile=quantile)
-            self.assertAlmostEqual(seconds, 2 * self.network.latency, delta=0.002)
+            self.assertAlmostEqual(seconds, 2 * self.network.latency, places=3)
             wait = self.value(samples, "kademlia_request_timeout_seconds", quantile=quantile)
             self.assertGreater(wait, seconds)
         measured = self.value(samples, "kademlia_measured_contacts")
