@@ -116,7 +116,9 @@ def main() -> None:
     unpacked = Path(tempfile.mkdtemp(dir=module.tmpdir))
     try:
         with tarfile.open(module.params["archive"]) as tar:
-            tar.extractall(unpacked, filter="data")
+            # Debian 12 has Python 3.11.2, which knows no filter yet; the archive is the controller's own.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+            tar.extractall(unpacked)  # noqa: S202
         if installed.get("dependencies") != wanted["dependencies"]:
             make_environment(module, path, unpacked)
         install_node(module, path, unpacked)
