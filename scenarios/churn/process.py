@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from scenarios.churn.distributions import Distribution
 
 
+#: departures a second, of the whole network, that a schedule may ask for; a machine kills and starts fewer
+MOST_PER_SECOND = 20.0
+
+
+class TooManyDepartures(ValueError):
+    """The drawn times are so short that nobody could carry the schedule out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spell:
     """One absence of one peer, in seconds since the process began; `back` may lie beyond the run's end."""
@@ -36,7 +44,10 @@ def churn_spells(
     Every peer is up at 0 and has a random generator of its own, so that adding a peer leaves the draws of the
     others as they were.  `min_live` thins the process: a departure that would leave fewer than `min_live` peers
     is skipped, and the peer begins a new session at that moment.  The same arguments give the same spells.
+    Raises `TooManyDepartures` beyond `MOST_PER_SECOND`, counting those that are skipped.
     """
+    most = len(peers) + MOST_PER_SECOND * until
+    departures = 0
     rngs = {peer: random.Random(f"{seed}:churn:{peer}") for peer in peers}
     # (moment, order, peer, is it a departure): `order` settles ties without comparing names of peers.
     events: list[tuple[float, int, str, bool]] = [
@@ -49,6 +60,9 @@ def churn_spells(
     while events and events[0][0] < until:
         moment, _, peer, departs = heapq.heappop(events)
         order += 1
+        departures += departs
+        if departures > most:
+            raise TooManyDepartures(f"more than {most:.0f} departures in {until:g} s")
         if not departs:
             live += 1
             next_event = (moment + session.draw(rngs[peer]), order, peer, True)

@@ -137,6 +137,7 @@ class Run:
     ) -> AsyncIterator[None]:
         self.history.mark(self.clock.now(), name, "begin")
         self._progress.enter(name, limit, at_most=at_most)
+        await self._save()
         try:
             yield
         except BaseException as error:
@@ -145,8 +146,6 @@ class Run:
             raise
         else:
             self.history.mark(self.clock.now(), name, "end")
-        finally:
-            await self._save()
 
     async def _save(self) -> None:
         """Bring summary and report up to date, not yet judged; a run that cannot keep them ends, and heals."""

@@ -19,6 +19,7 @@ import aiohttp
 from scenarios.engine import preflight
 from scenarios.engine.run import Order, Run
 from scenarios.errors import PhaseFailed, UsageError
+from scenarios.report.results import replace_file
 from scenarios.scenario import Setting
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ async def _run(
                 "system": f"{platform.system()} {platform.release()}",
             },
         }
-        (folder / "topology.json").write_text(json.dumps(asdict(topology), indent=2) + "\n", encoding="utf-8")
+        replace_file(folder / "topology.json", json.dumps(asdict(topology), indent=2) + "\n")
         order = Order(scenario, options, provider, topology, wanted, facts, seed, plan, run_id, folder, header)
         return await Run(order, display, session).execute(), folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scenarios.churn import churn_spells, parse_distribution
-from scenarios.churn.process import default_min_live
+from scenarios.churn.process import TooManyDepartures, default_min_live
 from scenarios.errors import UsageError
 from scenarios.faults.schedule import HEAL, INJECT, Named, Step
 from scenarios.options import Option, optional, whole
@@ -25,14 +25,20 @@ def plan(setting: Setting) -> Plan:
     elif min_live >= len(names):
         raise UsageError(f"--min-live={min_live}: with {len(names)} peers nobody could leave; give less")
     fault = "wipe" if options["wipe"] else "kill"
-    spells = churn_spells(
-        names,
-        options["session"],
-        options["downtime"],
-        until=options["duration"],
-        min_live=min_live,
-        seed=str(setting.seed),
-    )
+    try:
+        spells = churn_spells(
+            names,
+            options["session"],
+            options["downtime"],
+            until=options["duration"],
+            min_live=min_live,
+            seed=str(setting.seed),
+        )
+    except TooManyDepartures as error:
+        raise UsageError(
+            f"--session={options['session']} --downtime={options['downtime']}: {error}, more than can be carried "
+            "out; give longer times"
+        ) from None
     steps = [Step(INJECT, fault, Named((spell.peer,)), round(spell.gone, 3)) for spell in spells]
     steps += [
         Step(HEAL, fault, Named((spell.peer,)), round(spell.back, 3))

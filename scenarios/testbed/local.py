@@ -100,13 +100,16 @@ class LocalProvider:
             strays = processes.end_all(self.folder)
             self.supervisor.launch()
             done.append(f"started supervisord with all peers again ({strays} stray processes ended)")
+        peers = self.topology().peers
         states = self.states()
-        for peer in self.topology().peers:
-            state = states[peer.name].state
-            if state == "paused":
+        for peer in peers:
+            if states[peer.name].state == "paused":
                 self.resume(peer)
                 done.append(f"resumed {peer.name}")
-            elif state in ("down", "failed"):
+        # Looked at again: a controller that died while it killed a peer left it frozen, with a SIGTERM to come.
+        states = self.states()
+        for peer in peers:
+            if states[peer.name].state in ("down", "failed"):
                 self.start(peer)
                 done.append(f"started {peer.name}")
         return done

@@ -33,8 +33,12 @@ def hold(folder: StateFolder, command: str | None = None) -> Iterator[None]:
             "command": command or " ".join(["fab", *sys.argv[1:]]),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+        except OSError as error:
+            # Held all the same; on a full disk `down` must work, and what needs room fails by itself.
+            print(f"fab: {folder.lock_file}: {error.strerror}", file=sys.stderr)
         yield
     finally:
         os.close(descriptor)

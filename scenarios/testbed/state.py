@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,8 +47,19 @@ class StateFolder:
 
     @classmethod
     def default(cls) -> StateFolder:
-        """Return the folder named by `TESTBED_STATE`, else `.testbed` of the checkout."""
-        return cls(Path(os.environ.get("TESTBED_STATE") or ROOT / ".testbed").resolve())
+        """Return the folder named by `TESTBED_STATE`, else `.testbed` of the checkout.
+
+        Raises `TestbedError` where it can never be one.
+        """
+        root = Path(os.environ.get("TESTBED_STATE") or ROOT / ".testbed").resolve()
+        if re.search(r"\{[{%#]|[\x00-\x1f]", str(root)):
+            raise TestbedError(
+                f"Ansible would take a part of {str(root)!r} for a template; name another state folder with "
+                "TESTBED_STATE"
+            )
+        if root.exists() and not root.is_dir():
+            raise TestbedError(f"{root} is no folder; name another state folder with TESTBED_STATE")
+        return cls(root)
 
     @property
     def current_file(self) -> Path:
@@ -151,6 +163,8 @@ def write_atomically(path: Path, text: str) -> None:
             new.flush()
             os.fsync(new.fileno())
             Path(new.name).replace(path)
-        except BaseException:
+        except BaseException as error:
             Path(new.name).unlink(missing_ok=True)
+            if isinstance(error, OSError):  # a failed write does not say of what
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise

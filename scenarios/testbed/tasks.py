@@ -35,6 +35,11 @@ def refuse_hosts(context: Context) -> None:
     """Refuse `fab -H …`: it would run the task once for each host."""
     if getattr(context, "host", None) is not None:
         raise UsageError("-H does not go with testbed tasks: the testbed's inventory names the hosts")
+    if context.config.get("connect_kwargs", {}).get("key_filename"):
+        raise UsageError(
+            "-i names an SSH identity, which testbed tasks do not need; an inventory is given to Ansible: "
+            "ansible-playbook -i FILE deploy.yml"
+        )
 
 
 def whole(option: str, text: str | None, lowest: int = 1) -> int | None:

@@ -126,6 +126,7 @@ def test_peers_find_each_other_at_new_addresses(never: Deployment) -> None:
         ({"kademlia_alpha": 0}, "positive kademlia_ksize"),
         ({"kademlia_profile": "slow"}, "value of kademlia_profile must be one of: paper, lab, demo"),
         ({"kademlia_intervals": {"refesh": 3}}, "refesh"),
+        ({"kademlia_intervals": {"expire": -5}}, "must be greater than 0"),
         ({"kademlia_peers": []}, "at least one peer in kademlia_peers"),
         ({"kademlia_peer_overrides": {"peer7": {"alpha": 4}}}, "names peer7, no peer"),
         ({"kademlia_supervisor_socket": f"/tmp/{'x' * 120}"}, "too long for a socket"),  # noqa: S108

@@ -117,6 +117,16 @@ def test_an_impossible_combination_of_options_touches_nothing(cluster: FakeClust
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("extra", [{}, {"min_live": "4", "downtime": "fixed:1h"}])
+def test_sessions_too_short_to_be_carried_out_are_refused(
+    cluster: FakeCluster, tmp_path: Path, extra: dict[str, Any]
+) -> None:
+    """Whether the departures are made or skipped: drawing them would take for ever, and a run longer still."""
+    with pytest.raises(UsageError, match=r"--session=fixed:1e-09 .* departures"):
+        run(cluster, tmp_path, session="fixed:1e-9", **extra)
+    assert cluster.verbs == []
+
+
 def test_another_k_is_deployed_before_the_run(cluster: FakeCluster, tmp_path: Path) -> None:
     """And the run is judged by it."""
     summary, folder = run(cluster, tmp_path, k="2", duration="0.3")

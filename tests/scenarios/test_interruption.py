@@ -110,7 +110,7 @@ def test_sigkill_leaves_results_that_can_be_read(tmp_path: Path) -> None:
     process.communicate(timeout=20)
     folder = the_run(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["verdict"], summary["finished"]) == ("unknown", False)
+    assert (summary["verdict"], summary["finished"], summary["phase"]) == ("unknown", False, "workload")
     assert "Not finished" in (folder / "report.html").read_text()
     history = load(folder / "history.jsonl")
     assert len(history.acknowledged()) >= 20

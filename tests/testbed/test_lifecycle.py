@@ -31,12 +31,14 @@ if TYPE_CHECKING:
         ("--provider=fleet", "ansible-playbook -i"),
         ("--first-address=10.0.0.1", "not within 127.0.0.0/8"),
         ("--peer=3", "no option --peer"),
+        ("-i /nowhere", "ansible-playbook -i FILE"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, option: str, words: str) -> None:
     """Exit status 2, one line on stderr, no state folder."""
     testbed = Testbed(StateFolder(tmp_path / "state"))
-    refused = testbed.fab("testbed.up", option)
+    words_given = [*option.split(), "testbed.up"] if option.startswith("-i") else ["testbed.up", option]
+    refused = testbed.fab(*words_given)
     assert refused.returncode == 2
     assert words in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1

@@ -93,8 +93,21 @@ def test_heal_says_what_it_did_and_nothing_when_nothing_is_wrong(testbed: Testbe
     first, second, _ = provider.topology().peers
     provider.kill(first)
     provider.pause(second)
-    assert provider.heal() == ["started peer1", "resumed peer2"]
+    assert provider.heal() == ["resumed peer2", "started peer1"]
     assert provider.heal() == []
+
+
+def test_heal_brings_back_a_peer_whose_killer_was_killed(testbed: Testbed) -> None:
+    """Frozen, and told to stop: that is how a `fab` that died in the middle of a kill leaves a peer."""
+    pid = testbed.pids()["peer2"]
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: processes.is_stopped(pid))
+    testbed.provider.supervisor.stop("peer2", wait=False)
+    healed = testbed.fab("testbed.heal")
+    assert healed.returncode == 0, healed.stderr
+    assert "started peer2" in healed.stdout
+    assert testbed.pids()["peer2"] not in {None, pid}
 
 
 def test_heal_brings_everything_back_after_supervisord_was_killed(testbed: Testbed) -> None:

@@ -52,3 +52,16 @@ def test_changed_variables_are_checked_and_can_be_taken_back(tmp_path: Path) -> 
         changed_settings(folder, {"kademlia_kszie": 5})
     with pytest.raises(UsageError, match="ksize must be"):
         changed_settings(folder, {"kademlia_ksize": 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("{{ x }}", "a template"), ("a\nb", "a template"), ("file", "is no folder")]
+)
+def test_a_state_folder_that_can_never_be_one_is_refused(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Ansible, or the file system, says so in words of its own."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TESTBED_STATE", str(tmp_path / name))
+    with pytest.raises(Failed, match=words):
+        StateFolder.default()
