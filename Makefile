@@ -15,7 +15,7 @@ help: ## list the targets
 $(STAMP): requirements.lock pyproject.toml node/pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; name a Python 3.11 with PYTHON=…" >&2; exit 1; }
 	@echo "installing into $(VENV) (once)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)  # pip is the last thing that venv makes
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e node
 	@touch $@
@@ -25,7 +25,7 @@ venv: $(STAMP) ## install everything into .venv
 
 $(STOCK)/.installed: tests/interop/requirements.lock
 	@echo "installing the stock implementation into $(STOCK) (once, for the interoperability tests)"
-	@test -x $(STOCK)/bin/python || $(PYTHON) -m venv $(STOCK)
+	@test -x $(STOCK)/bin/pip || $(PYTHON) -m venv --clear $(STOCK)
 	@$(STOCK)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/interop/requirements.lock
 	@touch $@
 
