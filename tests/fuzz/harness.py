@@ -234,7 +234,7 @@ def main(make: Callable[[], Target]) -> None:
     options = arguments.parse_args()
     watch = Watch(target := make(), options.max_block)
     if options.atheris is not None:
-        _guided(watch, options.runs, options.seed, options.atheris)
+        _guided(watch, target, options.runs, options.seed, options.atheris)
         return
     rng = random.Random(options.seed)
     started = time.monotonic()
@@ -258,9 +258,17 @@ def main(make: Callable[[], Target]) -> None:
     print(f"ok: {options.runs} inputs in {took:.0f} s, slowest turn {STOPWATCH}, {sizes}")
 
 
-def _guided(watch: Watch, runs: int, seed: int, corpus: str) -> None:
+def _guided(watch: Watch, target: Target, runs: int, seed: int, corpus: str) -> None:
+    """Let atheris choose the inputs, beginning with the corpus; an empty one is filled with inputs drawn."""
     import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  (only this way of running needs it)
 
+    if corpus:
+        folder = Path(corpus)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            rng = random.Random(seed)
+            for number in range(500):
+                (folder / f"drawn-{number}").write_bytes(target.draw(rng))
     atheris.instrument_all()
     atheris.Setup([sys.argv[0], f"-runs={runs}", f"-seed={seed}", *([corpus] if corpus else [])], watch.one)
     atheris.Fuzz()
