@@ -1,0 +1,159 @@
+"""RPC round trips per second between two protocols in one process: ours, rpcudp's own, and a bare echo.
+
+All three run in our environment on the same asyncio loop, with the same number of calls in flight, and take turns.
+The echo on Twisted's transport neither encodes nor waits with a timer: it is the ceiling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import asyncioreactor
+
+loop = asyncio.new_event_loop()
+asyncioreactor.install(loop)
+
+from kademlia.rpc import RPCProtocol  # noqa: E402  (the reactor comes first)
+from peers import ADDRESS  # noqa: E402
+from rpcudp.protocol import RPCProtocol as StockProtocol  # noqa: E402
+from twisted.internet import reactor  # noqa: E402
+from twisted.internet.protocol import DatagramProtocol  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IN_FLIGHT = 64
+CALLS = 10_000
+TURNS = 3
+PAYLOAD = bytes(range(20))
+
+
+class Ours(RPCProtocol):
+    """Our protocol with one method."""
+
+    def rpc_ping(self, _: object, payload: bytes) -> bytes:
+        """Answer with what came."""
+        return payload
+
+
+class Stock(StockProtocol):
+    """rpcudp's protocol with the same method."""
+
+    def rpc_ping(self, _: object, payload: bytes) -> bytes:
+        """Answer with what came."""
+        return payload
+
+
+class Echo(DatagramProtocol):
+    """Sends back what comes, or tells whoever waits for it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] | None = None
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:  # noqa: N802  (Twisted's name)
+        """Take a datagram."""
+        if self.waiting is None:
+            self.transport.write(datagram, addr)
+        else:
+            self.waiting.pop()()
+
+
+def listen(protocol: DatagramProtocol) -> tuple[str, int]:
+    """Start a Twisted protocol and return where it listens."""
+    return ADDRESS, reactor.listenUDP(0, protocol, interface=ADDRESS).getHost().port
+
+
+async def flood(call: Callable[[Callable[[], None]], None]) -> tuple[float, float]:
+    """Make all calls; return round trips per second and CPU microseconds for each."""
+    finished = loop.create_future()
+    started = done = 0
+
+    def start() -> None:
+        nonlocal started
+        started += 1
+        call(answered)
+
+    def answered() -> None:
+        nonlocal done
+        done += 1
+        if started < CALLS:
+            start()
+        elif done == CALLS:
+            finished.set_result(None)
+
+    begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(IN_FLIGHT):
+        start()
+    await finished
+    return CALLS / (time.perf_counter() - begin), (time.process_time() - cpu) / CALLS * 1e6
+
+
+def ours() -> Callable[[Callable[[], None]], None]:
+    """Return what makes one of our calls."""
+    caller, callee = (Ours(reactor, random.SystemRandom()) for _ in range(2))
+    listen(caller)
+    where = listen(callee)
+
+    def call(answered: Callable[[], None]) -> None:
+        def check(answer: Any) -> None:
+            assert answer.value == PAYLOAD
+            answered()
+
+        caller.call(where, "ping", PAYLOAD).addCallback(check)
+
+    return call
+
+
+async def stock() -> Callable[[Callable[[], None]], None]:
+    """Return what makes one of rpcudp's calls."""
+    (_, caller), (there, _) = [await loop.create_datagram_endpoint(Stock, (ADDRESS, 0)) for _ in range(2)]
+    where = there.get_extra_info("sockname")
+
+    def call(answered: Callable[[], None]) -> None:
+        def check(future: asyncio.Future[Any]) -> None:
+            assert future.result() == (True, PAYLOAD)
+            answered()
+
+        caller.ping(where, PAYLOAD).add_done_callback(check)
+
+    return call
+
+
+def echo() -> Callable[[Callable[[], None]], None]:
+    """Return what sends one datagram of the size of a ping, to be sent back."""
+    caller, callee = Echo(), Echo()
+    caller.waiting = []
+    listen(caller)
+    where = listen(callee)
+    datagram = bytes(21) + b"ping" + PAYLOAD
+
+    def call(answered: Callable[[], None]) -> None:
+        caller.waiting.append(answered)
+        caller.transport.write(datagram, where)
+
+    return call
+
+
+async def main() -> None:
+    """Let the three take turns; the first one warms up."""
+    calls = {"ours": ours(), "kademlia": await stock(), "echo": echo()}
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for turn in range(TURNS + 1):
+        for name, call in calls.items():
+            result = await flood(call)
+            if turn:
+                results[name].append(result)
+    figures = {}
+    for name, turns in results.items():
+        rates, cpu = zip(*turns, strict=True)
+        figures[name] = {"rpcs_per_s": statistics.median(rates), "rpc_cpu_us": statistics.median(cpu)}
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    loop.run_until_complete(main())
