@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: seconds; deadlines less far apart than this are served together, up to this late
 GRAIN = 0.01
+#: deadlines served in one turn of the loop; each may mean a datagram
+PER_TURN = 100
 
 
 class Deadlines:
@@ -53,7 +55,11 @@ class Deadlines:
         self._timer = None
         now = self._clock.seconds()
         heap = self._heap
-        while heap and heap[0][0] <= now + 1e-9:  # a delay added to a time need not give the sum exactly
+        for _ in range(PER_TURN):
+            if not heap or heap[0][0] > now + 1e-9:  # a delay added to a time need not give the sum exactly
+                break
             self._reached(heappop(heap)[1])
+        else:
+            self._set(now)
         if heap and self._timer is None:
             self._set(max(heap[0][0], now + GRAIN))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WINDOW = 8
 #: records read from the store in one step: well under a millisecond of the loop
 PAGE = 32
+#: peers that wait for their turn; an ID costs nothing to invent, and whom we forget is served by replication
+MAX_JOINING = 256
 #: records kept for holders that could not be given them
 MAX_MISSED = 1000
 
@@ -43,8 +45,9 @@ class Handover:
         self.clock = clock
         self.stats = stats
         self._stopped = False
-        self._joining: dict[bytes, Contact] = {}
-        self._missed: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
+        self._joining: OrderedDict[bytes, Contact] = OrderedDict()
+        self._missed: OrderedDict[bytes, dict[bytes, Record]] = OrderedDict()
+        self._missed_count = 0
         self._handing_over = False
 
     def stop(self) -> None:
@@ -53,18 +56,25 @@ class Handover:
 
     def missed(self, contact: Contact, record: Record) -> None:
         """Remember that a holder could not be given a record, for when it is heard from again."""
-        self._missed[contact.id, record.key] = record
-        self._missed.move_to_end((contact.id, record.key))
-        if len(self._missed) > MAX_MISSED:
-            self._missed.popitem(last=False)
+        records = self._missed.setdefault(contact.id, {})
+        self._missed_count += record.key not in records
+        records[record.key] = record
+        self._missed.move_to_end(contact.id)
+        while self._missed_count > MAX_MISSED:
+            oldest = next(iter(self._missed))
+            self._missed_count -= len(self._missed.pop(oldest))
 
     def joined(self, contact: Contact) -> None:
         """Give a peer that joined what it missed, and then the pairs it is one of the k closest for."""
-        for missed in [missed for missed in self._missed if missed[0] == contact.id]:
-            self.publisher.protocol.store_at(contact, self._missed.pop(missed))
+        missed = self._missed.pop(contact.id, {})
+        self._missed_count -= len(missed)
+        for record in missed.values():
+            self.publisher.protocol.store_at(contact, record)
         if self._stopped or not self.keeper.storage.count:
             return
         self._joining[contact.id] = contact
+        if len(self._joining) > MAX_JOINING:
+            self._joining.popitem(last=False)
         if not self._handing_over:
             self._handing_over = True
             self.clock.callLater(0, lambda: ensureDeferred(self._hand_over()))
@@ -74,6 +84,7 @@ class Handover:
             while self._joining and not self._stopped:
                 _, contact = self._joining.popitem()
                 await self._hand_over_to(contact)
+                await self._breathe()
         except Exception:
             self.log.failure("handing over failed")
         finally:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgpack
+from twisted.logger import Logger
 
 from kademlia.errors import QuotaExceeded, StorageError
-from kademlia.records import Publication, Record, decode_value, encode_value
+from kademlia.records import Publication, Record, decode_value, encode_value, is_value
 from kademlia.storage import MAX_BYTES, MAX_KEYS
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class SQLiteStorage:
     store stays usable and unchanged.
     """
 
+    _log = Logger()
+
     def __init__(self, path: str | Path, max_keys: int = MAX_KEYS, max_bytes: int = MAX_BYTES) -> None:
         """Open or create the store; raises `StorageError` when it is in use, damaged, foreign or newer."""
         self.path = Path(path)
@@ -76,9 +79,8 @@ class SQLiteStorage:
 
     def get(self, key: bytes) -> Record | None:
         """Return the record of a key, or None."""
-        with self._advised("read"):
-            row = self._db.execute("SELECT * FROM record WHERE key = ?", (key,)).fetchone()
-            return None if row is None else _record(row)
+        found = self._records("SELECT * FROM record WHERE key = ? LIMIT ?", key, 1)
+        return found[0] if found else None
 
     def put(self, record: Record) -> None:
         """Insert or replace a record; raises `QuotaExceeded` when the store is full."""
@@ -193,8 +195,17 @@ class SQLiteStorage:
             )
 
     def _records(self, query: str, bound: object, limit: int) -> list[Record]:
-        with self._advised("read"):
-            return [_record(row) for row in self._db.execute(query, (bound, max(0, limit)))]
+        """Return the records of a query; a damaged one is deleted, for the other holders to restore."""
+        while True:
+            with self._advised("read"):
+                rows = self._db.execute(query, (bound, max(0, limit))).fetchall()
+            records = [_record(row) for row in rows]
+            damaged = [row[0] for row, record in zip(rows, records, strict=True) if record is None]
+            if not damaged:
+                return [record for record in records if record is not None]
+            for key in damaged:
+                self._log.error("{path}: the record {key} is damaged; deleted", path=self.path, key=key.hex())
+                self.delete(key)
 
     def _forget(self, lengths: list[tuple[int]]) -> None:
         self.count -= len(lengths)
@@ -215,6 +226,11 @@ class SQLiteStorage:
             raise StorageError(f"store {self.path} cannot hold a number of more than 64 bits") from error
 
 
-def _record(row: _Row) -> Record:
-    key, value, version, expires_at, received_at = row
-    return Record(key, decode_value(value), version, expires_at, received_at)
+def _record(row: _Row) -> Record | None:
+    """Return the record of a row, or None where its value cannot be read any more."""
+    key, blob, version, expires_at, received_at = row
+    try:
+        value = decode_value(blob)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException):
+        return None
+    return Record(key, value, version, expires_at, received_at) if is_value(value) else None
