@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STOCK := .venv-stock
+OPENDHT := .venv-opendht
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
@@ -29,6 +30,12 @@ $(STOCK)/.installed: tests/interop/requirements.lock
 	@$(STOCK)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/interop/requirements.lock
 	@touch $@
 
+$(OPENDHT)/.installed: bench/requirements-opendht.lock
+	@echo "installing OpenDHT into $(OPENDHT) (once, for the benchmarks)"
+	@test -x $(OPENDHT)/bin/pip || $(PYTHON) -m venv --clear $(OPENDHT)
+	@$(OPENDHT)/bin/python -m pip install --quiet --no-deps --require-hashes -r bench/requirements-opendht.lock
+	@touch $@
+
 .PHONY: demo
 demo: $(STAMP) ## the main job: 8 peers deployed, churned, judged, gone again
 	@$(BIN)/fab demo
@@ -48,9 +55,13 @@ lint: $(STAMP) ## ruff, mypy --strict, ansible-lint, yamllint, shellcheck
 	@$(BIN)/yamllint --strict inventory provisioning deploy.yml
 	@$(BIN)/shellcheck .ci/run
 
+.PHONY: bench
+bench: $(STAMP) $(STOCK)/.installed $(OPENDHT)/.installed ## measure ours beside kademlia 2.2.3 and OpenDHT (a quarter of an hour)
+	@$(BIN)/python bench/run.py
+
 .PHONY: clean
 clean: ## remove what make installed and the tests left; results stay
-	@rm -rf $(VENV) $(STOCK) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(STOCK) $(OPENDHT) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: lock
 lock: ## renew requirements.lock and node/requirements.lock (the only target that resolves versions)
