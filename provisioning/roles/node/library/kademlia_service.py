@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kademlia_health import complaint, wait_until_joined
 from ansible.module_utils.kademlia_supervisor import ManagerError, Supervisor
-from ansible.module_utils.kademlia_systemd import Systemd
+from ansible.module_utils.kademlia_systemd import UNIT, Systemd
 
 DOCUMENTATION = """
 module: kademlia_service
@@ -44,9 +44,12 @@ outdated: {type: list, returned: when started, description: Running peers that n
 
 
 def deployment(params: dict[str, Any], name: str) -> str:
-    """Return what identifies all that a peer is started from: its configuration and the installed node."""
+    """Return what identifies all that a peer is started from: its configuration, the installed node, its unit."""
     total = hashlib.sha256()
-    for path in (Path(params["config_dir"], f"{name}.toml"), Path(params["venv"], "installed.json")):
+    paths = [Path(params["config_dir"], f"{name}.toml"), Path(params["venv"], "installed.json")]
+    if params["manager"] == "systemd":
+        paths.append(UNIT)
+    for path in paths:
         total.update(path.read_bytes() if path.exists() else b"")
         total.update(b"\0")
     return total.hexdigest()[:16]

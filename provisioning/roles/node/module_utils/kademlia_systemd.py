@@ -11,6 +11,9 @@ from ansible.module_utils.kademlia_supervisor import ManagerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: the template unit, which the role installs
+UNIT = Path("/etc/systemd/system/kademlia@.service")
+
 
 class Systemd:
     """The instances of kademlia@.service; the role has installed the template unit."""
