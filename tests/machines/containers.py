@@ -78,8 +78,10 @@ class Containers:
         library = str(self.kit / "provisioning" / "roles" / "node" / "library")
         fetch = ["-m", "ansible", "adhoc", "localhost", "-i", "localhost,", "-c", "local", "-M", library]
         self.outside(sys.executable, *fetch, "-m", "kademlia_wheels", "-a", wheels, "-e", python, timeout=300)
+        # Should the tests be killed, the wrapper is told so, and cleans up.
+        told = ["setpriv", "--pdeathsig", "SIGTERM", "--"]
         self.wrapper = subprocess.Popen(
-            [str(ISOLATED), "--hold", str(self.hold), "--timeout", str(WHOLE)], stdin=subprocess.DEVNULL
+            [*told, str(ISOLATED), "--hold", str(self.hold), "--timeout", str(WHOLE)], stdin=subprocess.DEVNULL
         )
         wait_for(self.hold.exists, 20, "the namespace")
 
