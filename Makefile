@@ -53,7 +53,16 @@ lint: $(STAMP) ## ruff, mypy --strict, ansible-lint, yamllint, shellcheck
 	@$(BIN)/mypy --strict scenarios
 	@$(BIN)/ansible-lint --offline --profile production deploy.yml provisioning
 	@$(BIN)/yamllint --strict inventory provisioning deploy.yml
-	@$(BIN)/shellcheck .ci/run
+	@$(BIN)/shellcheck .ci/run provisioning/box/build-lxc provisioning/box/customize provisioning/box/install-requirements \
+	    provisioning/box/lxc-template tests/machines/isolated
+
+.PHONY: test-machines
+test-machines: $(STAMP) ## vagrant up to vagrant destroy on real containers; needs root and provisioning/box/install-requirements
+	@$(BIN)/pytest -m root tests/machines
+
+.PHONY: box-lxc
+box-lxc: ## build the box for LXC from Debian packages; needs root
+	@provisioning/box/build-lxc
 
 .PHONY: bench
 bench: $(STAMP) $(STOCK)/.installed $(OPENDHT)/.installed ## measure ours beside kademlia 2.2.3 and OpenDHT (a quarter of an hour)
