@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from kademlia.codec import REQUEST, RESPONSE, decode
+from kademlia.codec import RESPONSE, decode
 from kademlia.errors import (
     BootstrapError,
     ConfigurationError,
@@ -23,29 +23,14 @@ from kademlia.errors import (
     StateFileError,
     ValueTooLarge,
 )
-from kademlia.handover import PAGE
 from kademlia.ids import digest, to_int
 from kademlia.intervals import PROFILES
 from kademlia.network import MAX_VALUE, Server
 from kademlia.storage import MemoryStorage
-from kademlia.test.virtual import Address, Network, home
+from kademlia.test.virtual import DAY, HOUR, Network, home
 
 if TYPE_CHECKING:
-    from kademlia.records import Record, Value
-
-#: the paper's hour and day, at the speed of the profile "lab"
-HOUR = PROFILES["lab"].replicate
-DAY = PROFILES["lab"].expire
-
-
-def requests(network: Network, name: str) -> list[tuple[Address, Address]]:
-    """Return source and target of every distinct request of that name sent so far."""
-    found = {}
-    for source, target, datagram in network.sent:
-        message = decode(datagram)
-        if message.kind == REQUEST and message.body[0] == name:
-            found[message.rpc_id] = (source, target)
-    return list(found.values())
+    from kademlia.records import Value
 
 
 class Joining(SynchronousTestCase):
@@ -307,243 +292,6 @@ class Reading(SynchronousTestCase):
             servers[0].storage.delete(digest("key"))
             assert network.result(servers[0].get("key")) in (b"v", None)
         assert self.flushLoggedErrors() == []
-
-
-class Periodic(SynchronousTestCase):
-    """Sections 2.3 and 2.5: what keeps data alive."""
-
-    def test_replicas_of_dead_holders_are_made_anew_within_the_interval(self) -> None:
-        """Each hour a holder stores its pairs at the k closest that are left."""
-        network = Network(latency=0.01)
-        servers = network.grow(12, ksize=3)
-        assert network.result(servers[0].set("key", b"v"))
-        key = digest("key")
-        for server in network.closest(key, 3)[:2]:
-            network.kill(server)
-        assert len(network.holders(key)) == 1
-        network.run(1.5 * HOUR)
-        assert set(network.closest(key, 3)) <= set(network.holders(key))
-
-    def test_a_pair_received_within_the_hour_is_not_replicated(self) -> None:
-        """Section 2.5: of the k holders, one does the work for all; kademlia 2.2.3 has them all do it."""
-        network = Network(latency=0.01)
-        servers = network.grow(8, ksize=4)
-        assert network.result(servers[0].set("key", b"v"))
-        network.sent.clear()
-        network.run(0.9 * HOUR)
-        assert requests(network, "store") == []
-        network.run(0.6 * HOUR)
-        assert len({source for source, _ in requests(network, "store")}) == 1
-
-    def test_a_pair_expires_after_a_day_without_its_publisher(self) -> None:
-        """However often holders replicate it."""
-        network = Network(latency=0.01)
-        servers = network.grow(6, ksize=3)
-        key = digest("key")
-        publisher = network.closest(key, 6)[-1]
-        assert network.result(publisher.set("key", b"v"))
-        network.kill(publisher)
-        network.run(0.9 * DAY)
-        assert len(network.holders(key)) >= 3
-        network.run(0.2 * DAY)
-        assert network.holders(key) == []
-        assert all(server.storage.get(key) is None for server in servers)
-
-    def test_the_publisher_keeps_its_pair_alive_by_republishing(self) -> None:
-        """The one thing that the README of kademlia 2.2.3 says it lacks."""
-        network = Network(latency=0.01)
-        network.grow(6, ksize=3)
-        key = digest("key")
-        publisher = network.closest(key, 6)[-1]
-        assert network.result(publisher.set("key", b"v"))
-        network.run(2.5 * DAY)
-        assert set(network.closest(key, 3)) <= set(network.holders(key))
-
-    def test_idle_buckets_are_refreshed(self) -> None:
-        """Section 2.3: a bucket without a lookup for an hour gets one."""
-        network = Network(latency=0.01)
-        network.grow(4)
-        network.sent.clear()
-        network.run(1.2 * HOUR)
-        assert requests(network, "find_node")
-
-    def test_a_returning_peer_is_noticed_by_those_who_suspected_it(self) -> None:
-        """Suspects are pinged with back-off (section 4.1)."""
-        network = Network()
-        first, second = network.grow(2)
-        cut = {home(second)}
-        network.lost = lambda source, target: bool(cut & {source, target})
-        assert network.result(first.set("key", b"v")) is False
-        assert first.contact_count == 0
-        cut.clear()
-        network.run(10)
-        assert first.contact_count == 1
-
-
-class HandingOver(SynchronousTestCase):
-    """Section 2.5: a peer that joins is given its pairs."""
-
-    def test_a_joining_peer_gets_the_pairs_it_is_among_the_k_closest_for(self) -> None:
-        """And each of them once, from the closest holder only."""
-        network = Network(latency=0.01)
-        servers = network.grow(10, ksize=3)
-        network.run(1.2 * HOUR)
-        keys = [f"key {number}" for number in range(40)]
-        for key in keys:
-            assert network.result(servers[0].set(key, b"v"))
-        network.sent.clear()
-        network.grow(1, ksize=3)
-        network.run(2)
-        newcomer = network.servers[-1]
-        belongs = [key for key in keys if newcomer in network.closest(digest(key), 3)]
-        assert belongs
-        assert all(newcomer in network.holders(digest(key)) for key in belongs)
-        assert (
-            len([target for _, target in requests(network, "store") if target == home(newcomer)])
-            <= len(belongs) + 2
-        )
-
-    def test_a_restarted_peer_gets_what_it_missed(self) -> None:
-        """Others know by its incarnation that it was away, even if they never noticed."""
-        network = Network()
-        servers = network.grow(5, ksize=5)
-        peer = servers[3]
-        network.kill(peer)
-        assert network.result(servers[0].set("key", b"v"))
-        again = network.server(3, ksize=5)
-        assert network.result(again.bootstrap([home(servers[0])]))
-        network.run(2)
-        assert again in network.holders(digest("key"))
-
-    def test_a_holder_that_missed_a_store_gets_it_when_it_is_heard_from_again(self) -> None:
-        """The publisher remembers whom it could not reach."""
-        network = Network()
-        servers = network.grow(4, ksize=4)
-        cut = {home(servers[3])}
-        network.lost = lambda source, target: bool(cut & {source, target})
-        assert network.result(servers[0].set("key", b"v"))
-        cut.clear()
-        network.run(4)
-        assert servers[3] in network.holders(digest("key"))
-
-
-class Freshness(SynchronousTestCase):
-    """An older value is neither served over a newer one nor does it replace it."""
-
-    def partitioned(self) -> tuple[Network, list[Server], set[Address]]:
-        """Return a network whose first two peers are cut off with an old value; the others have a new one."""
-        network = Network(latency=0.01)
-        servers = list(network.grow(6, ksize=6))
-        assert network.result(servers[0].set("key", b"old"))
-        cut = {home(server) for server in servers[:2]}
-        network.lost = lambda source, target: (source in cut) is not (target in cut)
-        network.run(60)
-        assert network.result(servers[4].set("key", b"new"))
-        return network, servers, cut
-
-    def test_after_a_partition_heals_every_holder_takes_over_the_newer_value(self) -> None:
-        """Long before the next replication would bring it: those cut off notice that they were."""
-        network, servers, cut = self.partitioned()
-        cut.clear()
-        network.run(40)
-        assert {server.storage.get(digest("key")).value for server in servers} == {b"new"}  # type: ignore[union-attr]
-
-    def test_once_the_heal_is_noticed_the_old_value_is_not_served_any_more(self) -> None:
-        """A holder that was cut off doubts what it has; whoever reads asks the others too."""
-        network, servers, cut = self.partitioned()
-        cut.clear()
-        first = servers[0]
-        for _ in range(400):
-            network.run(0.1)
-            if first.publisher.keeper.doubted_before:
-                break
-        assert first.publisher.keeper.doubted_before
-        assert network.result(first.get("key")) == b"new"
-        stranger = network.server(9, ksize=6)
-        network.result(stranger.bootstrap([home(first)]))
-        assert network.result(stranger.get("key")) == b"new"
-
-    def test_a_holder_restarted_with_an_old_store_does_not_serve_it_over_a_newer_value(self) -> None:
-        """It doubts everything from its earlier life until the others confirmed it."""
-        network = Network(latency=0.01)
-        servers = network.grow(6, ksize=3)
-        key = digest("key")
-        assert network.result(servers[0].set("key", b"old"))
-        holder = network.closest(key, 1)[0]
-        number = servers.index(holder)
-        network.kill(holder)
-        assert network.result(network.closest(key, 1)[0].set("key", b"new"))
-        again = network.server(number, id=holder.id, ksize=3, storage=holder.storage)
-        served: list[object] = []
-        again.bootstrap([home(server) for server in network.servers[:-1]])
-        for _ in range(100):
-            network.run(0.02)
-            if again.contact_count:
-                served.append(network.result(again.get("key")))
-        assert set(served) == {b"new"}
-        assert again.storage.get(key).value == b"new"  # type: ignore[union-attr]
-
-    def test_a_paused_holder_doubts_what_it_has_when_it_goes_on(self) -> None:
-        """It knows nothing of its own absence but that its clock jumped."""
-        network = Network(latency=0.01)
-        servers = list(network.grow(4, ksize=4))
-        assert network.result(servers[0].set("key", b"old"))
-        keeper = servers[1].publisher.keeper
-        network.run(5)
-        assert not keeper.doubted_before
-        servers[1].maintenance._last_look -= 10  # what SIGSTOP and SIGCONT do
-        network.run(2)
-        assert keeper.doubted_before
-
-    def test_a_confirmed_value_is_served_at_once_again(self) -> None:
-        """Doubt ends with the first replication."""
-        network = Network(latency=0.01)
-        servers = list(network.grow(4, ksize=4))
-        assert network.result(servers[0].set("key", b"v"))
-        servers[1].maintenance.doubt()
-        network.run(3)
-        record = servers[1].storage.get(digest("key"))
-        assert record is not None
-        assert not servers[1].publisher.keeper.doubts(record)
-
-    def test_a_peer_that_is_alone_serves_what_it_has_and_goes_on_doubting_it(self) -> None:
-        """An old value is better than none; nobody has confirmed it."""
-        network = Network(latency=0.01)
-        servers = list(network.grow(2, ksize=2))
-        assert network.result(servers[0].set("key", b"v"))
-        network.kill(servers[1])
-        servers[0].maintenance.doubt()
-        network.run(20)
-        assert network.result(servers[0].get("key")) == b"v"
-        record = servers[0].storage.get(digest("key"))
-        assert record is not None
-        assert servers[0].publisher.keeper.doubts(record)
-
-
-class Steadiness(SynchronousTestCase):
-    """What is stored does not hold up the loop."""
-
-    def test_a_new_contact_does_not_hold_the_loop_for_what_is_stored(self) -> None:
-        """Whatever is stored, one step of the handover reads one page of it."""
-        network = Network()
-        servers = network.grow(2, ksize=2)
-        for number in range(2000):
-            servers[0].publisher.keeper.accept(digest(number), b"v", 1, DAY)
-        pages: list[float] = []
-        page = servers[0].storage.page
-
-        def counted(after: bytes | None, limit: int) -> list[Record]:
-            assert limit <= PAGE
-            pages.append(network.seconds())
-            return page(after, limit)
-
-        servers[0].storage.page = counted  # type: ignore[method-assign]
-        network.grow(1, ksize=2)
-        network.run(30)
-        mine = servers[0].table.own_cell(without=network.servers[2].id)
-        read = sum(mine.lowest <= to_int(digest(number)) <= mine.highest for number in range(2000))
-        assert read // PAGE <= len(pages) <= read // PAGE + 1
-        assert len(pages) > 10
 
 
 class Faithful(SynchronousTestCase):

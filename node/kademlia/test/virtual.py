@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from kademlia.codec import REQUEST, decode
 from kademlia.ids import digest, to_int
 from kademlia.intervals import PROFILES
 from kademlia.network import Server
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 Address = tuple[str, int]
 T = TypeVar("T")
 
+#: the paper's hour and day, at the speed of the profile "lab"
+HOUR = PROFILES["lab"].replicate
+DAY = PROFILES["lab"].expire
 #: wall-clock seconds at the clock's zero
 EPOCH = 1_700_000_000.0
 
@@ -156,3 +160,13 @@ def home(server: Server) -> Address:
     address = server.address
     assert address is not None
     return address
+
+
+def requests(network: Network, name: str) -> list[tuple[Address, Address]]:
+    """Return source and target of every distinct request of that name sent so far."""
+    found = {}
+    for source, target, datagram in network.sent:
+        message = decode(datagram)
+        if message.kind == REQUEST and message.body[0] == name:
+            found[message.rpc_id] = (source, target)
+    return list(found.values())
