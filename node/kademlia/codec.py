@@ -22,7 +22,15 @@ MAX_DATAGRAM = 65507
 
 Extension = dict[str, Any]
 
+#: what most messages have behind the first object; nobody changes it
+NO_EXTENSION: Extension = {}
+
 _PREFIX = {kind: bytes([kind]) for kind in (REQUEST, RESPONSE)}
+REQUEST_PREFIX = _PREFIX[REQUEST]
+
+
+#: ValueError and its kin, running out of data, unhashable map keys, nesting beyond the decoder's stack
+_UNREADABLE = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 
 
 class MalformedDatagram(KademliaError, MalformedMessage):  # type: ignore[misc]  # rpcudp ships no types
@@ -38,37 +46,64 @@ class Message(NamedTuple):
     extension: Extension
 
 
+_packer = msgpack.Packer()
+
+
+def pack(body: object, extension: Extension | None = None) -> bytes:
+    """Return what a datagram carries behind its RPC ID: the same for every peer that is told the same.
+
+    Raises `OverflowError` for an integer that msgpack cannot carry.
+    """
+    packed: bytes = _packer.pack(body)
+    return packed + _packer.pack(extension) if extension else packed
+
+
 def encode(kind: int, rpc_id: bytes, body: object, extension: Extension | None = None) -> bytes:
     """Return the datagram; raises `OverflowError` for an integer that msgpack cannot carry."""
-    datagram: bytes = _PREFIX[kind] + rpc_id + msgpack.packb(body)
-    if extension:
-        datagram += msgpack.packb(extension)
-    return datagram
+    return _PREFIX[kind] + rpc_id + pack(body, extension)
 
 
-def decode(datagram: bytes) -> Message:
-    """Return the message of a datagram from anywhere; raises `MalformedDatagram`, and nothing else."""
-    if not HEADER < len(datagram) <= MAX_DATAGRAM:
-        raise MalformedDatagram(f"{len(datagram)} bytes cannot be a message")
-    kind = datagram[0]
-    if kind not in _PREFIX:
-        raise MalformedDatagram(f"unknown message type {kind}")
-    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MAX_DATAGRAM)
-    unpacker.feed(datagram[HEADER:])
-    try:
-        body = unpacker.unpack()
-    # ValueError and its kin, running out of data, unhashable map keys, nesting beyond the decoder's stack
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise MalformedDatagram(f"not msgpack: {error}") from None
-    return Message(kind, datagram[1:HEADER], body, _extension(unpacker))
+class Decoder:
+    """Reads datagrams through one buffer: to make a new one takes longer than to read a datagram."""
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin with an empty buffer, where the last datagram left something in it."""
+        self._unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MAX_DATAGRAM)
+        self._end = 0
+
+    def decode(self, datagram: bytes) -> Message:
+        """Return the message of a datagram from anywhere; raises `MalformedDatagram`, and nothing else."""
+        if not HEADER < len(datagram) <= MAX_DATAGRAM:
+            raise MalformedDatagram(f"{len(datagram)} bytes cannot be a message")
+        kind = datagram[0]
+        if kind not in _PREFIX:
+            raise MalformedDatagram(f"unknown message type {kind}")
+        unpacker = self._unpacker
+        unpacker.feed(datagram[HEADER:])
+        self._end += len(datagram) - HEADER
+        try:
+            body = unpacker.unpack()
+        except _UNREADABLE as error:
+            self._renew()
+            raise MalformedDatagram(f"not msgpack: {error}") from None
+        extension = NO_EXTENSION if unpacker.tell() == self._end else self._extension()
+        return Message(kind, datagram[1:HEADER], body, extension)
+
+    def _extension(self) -> Extension:
+        """Return what stands behind the first object if it is a map with text keys; anything else is none."""
+        try:
+            extension = self._unpacker.unpack()
+        except _UNREADABLE:
+            self._renew()
+            return NO_EXTENSION
+        if self._unpacker.tell() != self._end:
+            self._renew()
+        if isinstance(extension, dict) and all(type(key) is str for key in extension):
+            return extension
+        return NO_EXTENSION
 
 
-def _extension(unpacker: msgpack.Unpacker) -> Extension:
-    """Return what stands behind the first object if it is a map with text keys; anything else is no extension."""
-    try:
-        extension = unpacker.unpack()
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException):
-        return {}
-    if isinstance(extension, dict) and all(type(key) is str for key in extension):
-        return extension
-    return {}
+decode = Decoder().decode

@@ -74,12 +74,15 @@ class Crawl:
         #: told of every step, if anybody wants to know
         self.on_step: Callable[[Step], None] | None = None
         self._protocol = protocol
-        self._target = target
         self._method = method
+        # Nobody is told that there is no value while a holder may only be slow.
+        self._thorough = method == "find_value"
+        self._question = protocol.question(method, target)
         self._started = now
         self._done: Deferred[Found | None] = Deferred()
         self._finished = False
         self._advancing = False
+        self._answers = 0
 
     def run(self) -> Deferred[Found | None]:
         """Fire with the value found, or with None when the lookup converged without one.
@@ -92,16 +95,24 @@ class Crawl:
 
     def _advance(self) -> None:
         # An answer may come while questions are being sent (there is no transport any more): no recursion then.
+        self._answers += 1
         if self._advancing:
             return
         self._advancing = True
-        while not self._finished and (contacts := self.lookup.to_ask()):
-            for contact in contacts:
+        taken_in = -1
+        while taken_in != self._answers and not self._finished:
+            taken_in = self._answers
+            for contact in self.lookup.to_ask():
                 self._step("asked", contact)
-                asked = self._protocol.ask(contact, self._method, self._target, partial(self._slow, contact))
-                asked.addCallback(self._answered, contact)
+                self._protocol.send(
+                    contact,
+                    self._method,
+                    self._question,
+                    partial(self._answered, contact),
+                    partial(self._slow, contact),
+                )
         self._advancing = False
-        if not self._finished and self.lookup.done:
+        if not self._finished and (self.lookup.done if self._thorough else self.lookup.converged):
             self._finish()
 
     def _slow(self, contact: Contact) -> None:
@@ -109,7 +120,7 @@ class Crawl:
         self._step("slow", contact)
         self._advance()
 
-    def _answered(self, answer: Answer, contact: Contact) -> None:
+    def _answered(self, contact: Contact, answer: Answer) -> None:
         if self._finished:
             return
         value = answer.value
@@ -147,7 +158,7 @@ class Crawl:
 
     def _unmet(self, rows: list[Any]) -> list[Any]:
         """Return the rows that may be contacts which the lookup has not met: few of them are worth the parsing."""
-        met = self.lookup
+        met = self.lookup.met
         try:
             return [row for row in rows if row[0] not in met]
         except (TypeError, LookupError):  # somebody sends no contacts at all

@@ -120,8 +120,12 @@ class Handover:
         """Tell whether the contact is one of the k closest to a live record."""
         if record.expires_at <= self.keeper.wall():
             return False
-        closest = self.table.closest(to_int(record.key), self.table.ksize)
-        return contact in self.publisher.with_self(record.key, closest)
+        key = to_int(record.key)
+        closest = self.table.closest(key, self.table.ksize)
+        if contact not in closest:
+            return False
+        we_are_closer = self.table.own_number ^ key < to_int(contact.id) ^ key
+        return closest.index(contact) + we_are_closer < self.table.ksize
 
     def _breathe(self) -> Deferred[None]:
         """Let the loop do other things before the next step."""

@@ -4,9 +4,11 @@ No I/O and no time: the same object runs in a peer, in a test that owns every an
 
 - Up to α requests are in flight to the closest contacts not yet asked.
 - A peer whose answer is overdue no longer counts, neither among the α nor among the k to be asked: another is
-  asked in its place, while a late answer is still welcome.  Its replacement has answered by the time it fails.
+  asked in its place, while a late answer is still welcome ("nodes that fail to respond quickly are removed from
+  consideration until and unless they do respond").
 - When α answers in a row brought nothing closer, all of the k closest not yet asked are asked at once.
-- The lookup ends when the k closest that have not failed have all answered.
+- The lookup has converged when the k closest in consideration have all answered.  It is done when no late answer
+  could change that: whoever looks for a value waits for that before saying that there is none.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class State(Enum):
     FAILED = auto()
 
 
+# Members of an enumeration are looked up slowly, and every answer passes k candidates.
+HEARD, WAITING, SLOW, ANSWERED, FAILED = State
+
+
 class Candidate:
     """A contact on the way to the target."""
 
@@ -43,7 +49,7 @@ class Candidate:
         self.distance = distance
         #: requests between us and the first hearing of it: 0 from the own table
         self.hops = hops
-        self.state = State.HEARD
+        self.state = HEARD
 
 
 class Lookup:
@@ -57,103 +63,130 @@ class Lookup:
         #: every candidate, closest first
         self.candidates: list[Candidate] = []
         self._distances: list[int] = []
-        self._by_id: dict[bytes, Candidate] = {}
+        #: the same by node ID
+        self.met: dict[bytes, Candidate] = {}
         self._in_flight = 0
         self._fruitless = 0
+        # How many candidates are heard of or waited for, how many are slow, and how many have answered.
+        self._open = self._slow = self._answered = 0
         self.requests = 0
         #: longest chain of requests so far
         self.hops = 0
         self._learn(seeds, hops=0)
 
-    def __contains__(self, node_id: bytes) -> bool:
-        return node_id in self._by_id
-
     def _learn(self, contacts: Iterable[Contact], hops: int) -> None:
         for contact in contacts:
-            if contact.id != self.own_id and contact.id not in self._by_id:
+            if contact.id != self.own_id and contact.id not in self.met:
                 candidate = Candidate(contact, to_int(contact.id) ^ self.target, hops)
-                self._by_id[contact.id] = candidate
+                self.met[contact.id] = candidate
                 place = bisect(self._distances, candidate.distance)
                 self._distances.insert(place, candidate.distance)
                 self.candidates.insert(place, candidate)
+                self._open += 1
 
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
         room = self.ksize if self._fruitless >= self.alpha else self.alpha - self._in_flight
         chosen: list[Contact] = []
+        if room <= 0:
+            return chosen
         passed = 0
         for candidate in self.candidates:
-            if len(chosen) >= room or passed == self.ksize:
-                break
             state = candidate.state
-            if state is State.FAILED or state is State.SLOW:
+            if state is FAILED or state is SLOW:
                 continue
             passed += 1
-            if state is State.HEARD:
-                candidate.state = State.WAITING
+            if state is HEARD:
+                candidate.state = WAITING
                 self.hops = max(self.hops, candidate.hops + 1)
                 chosen.append(candidate.contact)
+                if len(chosen) == room:
+                    break
+            if passed == self.ksize:
+                break
         self._in_flight += len(chosen)
         self.requests += len(chosen)
         return chosen
 
-    def _leave(self, contact: Contact, state: State) -> Candidate:
-        candidate = self._by_id[contact.id]
-        if candidate.state is State.WAITING:
-            self._in_flight -= 1
+    def _leave(self, candidate: Candidate, state: State) -> None:
+        if candidate.state is SLOW:
+            self._slow -= 1
+        else:
+            self._open -= 1
+            self._in_flight -= candidate.state is WAITING
         candidate.state = state
-        return candidate
 
     def answered(self, contact: Contact, contacts: Iterable[Contact] = ()) -> None:
         """Take in the answer of a contact: the contacts that it knows closest to the target."""
-        candidate = self._leave(contact, State.ANSWERED)
+        candidate = self.met[contact.id]
+        self._leave(candidate, ANSWERED)
+        self._answered += 1
         closest = self.candidates[0].distance
         self._learn(contacts, candidate.hops + 1)
         self._fruitless = 0 if self.candidates[0].distance < closest else self._fruitless + 1
 
     def slow(self, contact: Contact) -> None:
         """Take note that an answer is overdue: another contact may be asked in its place."""
-        if self._by_id[contact.id].state is State.WAITING:
-            self._leave(contact, State.SLOW)
+        candidate = self.met[contact.id]
+        if candidate.state is WAITING:
+            self._leave(candidate, SLOW)
+            self._slow += 1
 
     def failed(self, contact: Contact) -> None:
         """Take note that a contact will not answer."""
-        self._leave(contact, State.FAILED)
+        self._leave(self.met[contact.id], FAILED)
 
     def avoid(self, contact: Contact) -> None:
         """Do not ask a contact that the caller knows to be gone."""
-        candidate = self._by_id.get(contact.id)
-        if candidate is not None and candidate.state is State.HEARD:
-            candidate.state = State.FAILED
+        candidate = self.met.get(contact.id)
+        if candidate is not None and candidate.state is HEARD:
+            self._leave(candidate, FAILED)
+
+    @property
+    def converged(self) -> bool:
+        """Tell whether the k closest that are neither slow nor failed have all answered.
+
+        Fewer than k are enough only when nobody else can answer any more.
+        """
+        if self._answered < self.ksize:
+            return not (self._open or self._slow)
+        return self._closest_answered(SLOW)
 
     @property
     def done(self) -> bool:
         """Tell whether the k closest that have not failed have all answered."""
+        if self._answered < self.ksize:
+            return not (self._open or self._slow)
+        return self._closest_answered(FAILED)
+
+    def _closest_answered(self, passed_over: State) -> bool:
+        """Tell whether the k closest have answered, apart from those that failed and those of one other state."""
         answered = 0
         for candidate in self.candidates:
-            if candidate.state is State.ANSWERED:
+            state = candidate.state
+            if state is ANSWERED:
                 answered += 1
                 if answered == self.ksize:
-                    return True
-            elif candidate.state is not State.FAILED:
+                    break
+            elif state is not FAILED and state is not passed_over:
                 return False
         return True
 
     def closest(self) -> list[Contact]:
         """Return the k closest contacts that answered, closest first."""
-        return [c.contact for c in self.candidates if c.state is State.ANSWERED][: self.ksize]
+        return [c.contact for c in self.candidates if c.state is ANSWERED][: self.ksize]
 
-    def unreached(self) -> list[Contact]:
-        """Return the contacts that did not answer and are closer than the farthest of `closest`."""
+    def unreached(self, state: State = FAILED) -> list[Contact]:
+        """Return those who failed, or are slow, and are closer than the farthest of `closest`."""
         closest = self.closest()
         if not closest:
             return []
         farthest = to_int(closest[-1].id) ^ self.target
-        return [c.contact for c in self.candidates if c.state is State.FAILED and c.distance < farthest]
+        return [c.contact for c in self.candidates if c.state is state and c.distance < farthest]
 
     def hops_to(self, contact: Contact) -> int:
         """Return how many requests it took to reach a contact's answer: 1 for one of the own table."""
-        return self._by_id[contact.id].hops + 1
+        return self.met[contact.id].hops + 1
 
     def closest_without(self, holders: Container[bytes]) -> tuple[Contact, int] | None:
         """Return the closest contact that answered and is no holder, and how many candidates are closer.
@@ -164,9 +197,9 @@ class Lookup:
         """
         rank = 0
         for candidate in self.candidates:
-            if candidate.state is State.FAILED:
+            if candidate.state is FAILED:
                 continue
-            if candidate.state is State.ANSWERED and candidate.contact.id not in holders:
+            if candidate.state is ANSWERED and candidate.contact.id not in holders:
                 return candidate.contact, rank
             rank += 1
         return None

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kademlia.codec import Extension, MalformedDatagram
+from twisted.internet.defer import Deferred
+
+from kademlia.codec import NO_EXTENSION, Extension, MalformedDatagram, pack
 from kademlia.contact import Contact
 from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
 from kademlia.records import Record, is_value
-from kademlia.rpc import NO_EXTENSION, Address, Answer, Reply, RPCProtocol
+from kademlia.routing import NOTHING
+from kademlia.rpc import NO_ANSWER, Address, Answer, Reply, RPCProtocol
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
-
-    from twisted.internet.defer import Deferred
+    from collections.abc import Callable, Sequence
 
     from kademlia.clock import Clock
     from kademlia.keeper import Keeper
@@ -79,6 +81,8 @@ class KademliaProtocol(RPCProtocol):
     def heard_from(self, contact: Contact, incarnation: object = None) -> None:
         """Let the routing table know that a contact spoke; ping whom it wants pinged (section 2.2)."""
         heard = self.table.heard_from(contact, self.clock.seconds(), incarnation)
+        if heard is NOTHING:
+            return
         if heard.probe is not None:
             self.probe(heard.probe)
         if heard.joined:
@@ -114,20 +118,63 @@ class KademliaProtocol(RPCProtocol):
         """Ping whoever is at an address; it answers with its node ID."""
         return self.call(address, "ping", self.own_id, extension=self._marks)
 
-    def ask(
-        self, contact: Contact, name: str, target: bytes, on_slow: Callable[[], None] | None = None
-    ) -> Deferred[Answer]:
-        """Ask a contact `find_node` or `find_value`."""
-        asked = self.call(contact.home, name, self.own_id, target, extension=self._marks, on_slow=on_slow)
-        return asked.addCallback(self._noted, contact)
+    def question(self, name: str, target: bytes) -> bytes:
+        """Return the request `find_node` or `find_value`, packed for `send`."""
+        return pack([name, [self.own_id, target]], self._marks)
 
-    def store_at(self, contact: Contact, record: Record) -> Deferred[Answer]:
-        """Ask a contact to hold a record for the life it has left."""
+    def offer(self, record: Record) -> bytes:
+        """Return the request to hold a record for the life it has left, packed for `send`."""
         marks = {**self._marks, VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
         if not record.version:  # it came from a plain peer, and goes on as one
             marks = self._marks
-        asked = self.call(contact.home, "store", self.own_id, record.key, record.value, extension=marks)
-        return asked.addCallback(self._noted, contact)
+        return pack(["store", [self.own_id, record.key, record.value]], marks)
+
+    def send(
+        self,
+        contact: Contact,
+        name: str,
+        packed: bytes,
+        on_answer: Callable[[Answer], object],
+        on_slow: Callable[[], object] | None = None,
+    ) -> None:
+        """Send a contact a request; `RPCProtocol.request` explains the parameters."""
+
+        def answered(answer: Answer) -> None:
+            on_answer(self._noted(answer, contact))
+
+        self.request((contact[1], contact[2]), name, packed, answered, on_slow)
+
+    def ask(self, contact: Contact, name: str, target: bytes) -> Deferred[Answer]:
+        """Ask a contact `find_node` or `find_value`."""
+        deferred: Deferred[Answer] = Deferred()
+        self.send(contact, name, self.question(name, target), deferred.callback)
+        return deferred
+
+    def store_at(self, contact: Contact, record: Record) -> Deferred[Answer]:
+        """Ask a contact to hold a record for the life it has left."""
+        deferred: Deferred[Answer] = Deferred()
+        self.send(contact, "store", self.offer(record), deferred.callback)
+        return deferred
+
+    def store_at_all(self, contacts: Sequence[Contact], record: Record) -> Deferred[list[Answer]]:
+        """Ask several contacts at once to hold a record; fires with their answers, in the same order."""
+        answers: list[Answer] = [NO_ANSWER] * len(contacts)
+        waiting = len(contacts)
+        deferred: Deferred[list[Answer]] = Deferred()
+        packed = self.offer(record)
+
+        def answered(place: int, answer: Answer) -> None:
+            nonlocal waiting
+            answers[place] = answer
+            waiting -= 1
+            if not waiting:
+                deferred.callback(answers)
+
+        for place, contact in enumerate(contacts):
+            self.send(contact, "store", packed, partial(answered, place))
+        if not contacts:
+            deferred.callback(answers)
+        return deferred
 
     # -- being asked ----------------------------------------------------------------------------------------------
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import Deferred, gatherResults
-
 from kademlia.crawling import Crawl, Found, Step, value_in
 from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
 from kademlia.ids import to_int
+from kademlia.lookup import State
 from kademlia.protocol import FULL, version_in
 from kademlia.records import Publication, Record, Value, encode_value, is_value
 
@@ -99,8 +98,11 @@ class Publisher:
             if stored.full:
                 raise QuotaExceeded("every holder's store is full; delete data or raise [storage] max_bytes")
             raise NoPeersReachable("no holder acknowledged the value; try again")
+        record = replace(record, version=version)
         for contact in crawl.lookup.unreached():
-            self.on_missed(contact, replace(record, version=version))
+            self.on_missed(contact, record)
+        for contact in crawl.lookup.unreached(State.SLOW):
+            self._give(contact, record)
         self.keeper.storage.publish(Publication(key, value, version, now))
         return Published(key, version, stored.replicas, len(holders))
 
@@ -143,11 +145,10 @@ class Publisher:
     async def store(self, record: Record, holders: Iterable[Contact | None]) -> Stored:
         """Store a record at holders, all at once; None among them is this peer."""
         replicas, full, newest, newer_at = 0, 0, record.version, None
-        asked: list[tuple[Contact, Deferred[Answer]]] = []
-        for holder in holders:
-            if holder is not None:
-                asked.append((holder, self.protocol.store_at(holder, record)))
-                continue
+        holders = list(holders)
+        others = [holder for holder in holders if holder is not None]
+        asked = self.protocol.store_at_all(others, record)
+        if len(others) < len(holders):
             try:
                 held = self.keeper.accept(
                     record.key, record.value, record.version, record.expires_at - self.keeper.wall()
@@ -157,8 +158,7 @@ class Publisher:
             else:
                 replicas += 1
                 newest = max(newest, held.version)
-        answers = await gatherResults([deferred for _, deferred in asked])
-        for (holder, _), answer in zip(asked, answers, strict=True):
+        for holder, answer in zip(others, await asked, strict=True):
             if answer.happened and answer.value:
                 replicas += 1
                 held_version = version_in(answer.extension) or 0
@@ -169,6 +169,15 @@ class Publisher:
             elif not answer.happened:
                 self.on_missed(holder, record)
         return Stored(replicas, full, newest, newer_at)
+
+    def _give(self, contact: Contact, record: Record) -> None:
+        """Store a record at a peer that may be as close as the holders; nobody waits for it."""
+
+        def given(answer: Answer) -> None:
+            if not answer.happened:
+                self.on_missed(contact, record)
+
+        self.protocol.store_at(contact, record).addCallback(given)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ contact) is returned to the caller, who tells the outcome by `heard_from` or `fa
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,11 +31,12 @@ REPLACEMENT_FACTOR = 5
 class Entry:
     """A contact in a bucket and how it has behaved."""
 
-    __slots__ = ("contact", "failures", "incarnation", "last_seen", "number", "retry_at")
+    __slots__ = ("bucket", "contact", "failures", "incarnation", "last_seen", "number", "retry_at")
 
-    def __init__(self, contact: Contact, now: float) -> None:
+    def __init__(self, contact: Contact, now: float, bucket: Bucket) -> None:
         self.contact = contact
         self.number = to_int(contact.id)
+        self.bucket = bucket
         self.last_seen = now
         #: RPCs in a row that it did not answer
         self.failures = 0
@@ -59,6 +60,10 @@ class Heard(NamedTuple):
     cut_off: bool = False
     #: ping this contact: it is the least recently seen of a full bucket, or it had the ID now heard from elsewhere
     probe: Contact | None = None
+
+
+#: hearing from a contact led to nothing
+NOTHING = Heard()
 
 
 class Bucket:
@@ -122,9 +127,13 @@ class RoutingTable:
         self.bits = bits
         self.buckets = [Bucket(0, 0, now)]
         self._lowers = [0]
+        self._entries: dict[bytes, Entry] = {}
+        # Of the contacts that answer: their IDs as numbers in ascending order, and whose they are.
+        self._live: list[int] = []
+        self._contacts: dict[int, Contact] = {}
 
     def __len__(self) -> int:
-        return sum(len(bucket.entries) for bucket in self.buckets)
+        return len(self._entries)
 
     def entries(self) -> Iterator[Entry]:
         """Return every contact with its behaviour, suspects included."""
@@ -133,7 +142,7 @@ class RoutingTable:
 
     def get(self, node_id: bytes) -> Entry | None:
         """Return what is known of a node ID."""
-        return self.bucket_for(to_int(node_id)).entries.get(node_id)
+        return self._entries.get(node_id)
 
     def bucket_for(self, number: int) -> Bucket:
         """Return the bucket into which an ID falls."""
@@ -143,25 +152,48 @@ class RoutingTable:
 
     def heard_from(self, contact: Contact, now: float, incarnation: object = None) -> Heard:
         """Take note that a valid message came from a contact (section 2.2: on any message)."""
-        if contact.id == self.own_id:
-            return Heard()
-        bucket = self.bucket_for(to_int(contact.id))
-        entry = bucket.entries.get(contact.id)
+        entry = self._entries.get(contact.id)
         if entry is None:
-            return self._newcomer(contact, now, incarnation)
-        if entry.contact.home != contact.home:
+            return NOTHING if contact.id == self.own_id else self._newcomer(contact, now, incarnation)
+        if entry.contact != contact:
             # Somebody else may claim the ID.  The known address keeps it for as long as it answers.
-            if not entry.suspect:
+            if not entry.failures:
                 return Heard(probe=entry.contact)
             entry.contact = contact
-        restarted = incarnation is not None and entry.incarnation not in (None, incarnation)
-        away = entry.failures
+        known = entry.incarnation
         if incarnation is not None:
             entry.incarnation = incarnation
-        entry.failures = 0
         entry.last_seen = entry.retry_at = now
-        bucket.entries.move_to_end(contact.id)
-        return Heard(joined=restarted or away > 0, cut_off=away >= CUT_OFF_FAILURES and not restarted)
+        entry.bucket.entries.move_to_end(contact.id)
+        restarted = known is not None and incarnation is not None and incarnation != known
+        away = entry.failures
+        if away:
+            entry.failures = 0
+            self._revive(entry)
+        elif not restarted:
+            return NOTHING
+        return Heard(joined=True, cut_off=away >= CUT_OFF_FAILURES and not restarted)
+
+    # -- who is there ---------------------------------------------------------------------------------------------
+
+    def _add(self, bucket: Bucket, contact: Contact, now: float) -> Entry:
+        entry = bucket.entries[contact.id] = self._entries[contact.id] = Entry(contact, now, bucket)
+        self._revive(entry)
+        return entry
+
+    def _remove(self, entry: Entry) -> None:
+        del entry.bucket.entries[entry.contact.id], self._entries[entry.contact.id]
+        self._suspect(entry)
+
+    def _revive(self, entry: Entry) -> None:
+        """Name the contact to others again."""
+        insort(self._live, entry.number)
+        self._contacts[entry.number] = entry.contact
+
+    def _suspect(self, entry: Entry) -> None:
+        """Do not name the contact to others any more."""
+        if self._contacts.pop(entry.number, None) is not None:
+            del self._live[bisect_left(self._live, entry.number)]
 
     def _newcomer(self, contact: Contact, now: float, incarnation: object) -> Heard:
         number = to_int(contact.id)
@@ -169,8 +201,7 @@ class RoutingTable:
             bucket = self.bucket_for(number)
             if len(bucket.entries) < self.ksize:
                 bucket.replacements.pop(contact.id, None)
-                entry = bucket.entries[contact.id] = Entry(contact, now)
-                entry.incarnation = incarnation
+                self._add(bucket, contact, now).incarnation = incarnation
                 return Heard(joined=True)
             if not self._may_split(bucket, number):
                 break
@@ -181,7 +212,7 @@ class RoutingTable:
             bucket.replacements.popitem(last=False)
         oldest = next(iter(bucket.entries.values()))
         if oldest.failures >= MAX_FAILURES:
-            self._replace(bucket, oldest.contact.id, now)
+            self._replace(oldest, now)
             return Heard(joined=contact.id in bucket.entries)
         # In its back-off it is left alone; `retriable` brings its turn.
         return Heard(probe=oldest.contact if oldest.retry_at <= now else None)
@@ -210,6 +241,7 @@ class RoutingTable:
         for node_id, entry in list(bucket.entries.items()):
             if not bucket.covers(entry.number):
                 upper.entries[node_id] = bucket.entries.pop(node_id)
+                entry.bucket = upper
         for node_id in list(bucket.replacements):
             if not bucket.covers(to_int(node_id)):
                 upper.replacements[node_id] = bucket.replacements.pop(node_id)
@@ -225,43 +257,53 @@ class RoutingTable:
         It is suspected and backed off at once; it is dropped after `MAX_FAILURES` in a row, and only when there is
         another to take its place (section 4.1).
         """
-        bucket = self.bucket_for(to_int(contact.id))
-        entry = bucket.entries.get(contact.id)
-        if entry is None or entry.contact.home != contact.home:
+        entry = self._entries.get(contact.id)
+        if entry is None or entry.contact != contact:
             return
         if entry.failures and now < entry.retry_at:
             return  # several calls under way when it died are one failure
         entry.failures += 1
+        self._suspect(entry)
         entry.retry_at = now + BACKOFF * 2 ** (min(entry.failures, 10) - 1)
-        if entry.failures >= MAX_FAILURES and bucket.replacements:
-            self._replace(bucket, contact.id, now)
+        if entry.failures >= MAX_FAILURES and entry.bucket.replacements:
+            self._replace(entry, now)
 
-    def _replace(self, bucket: Bucket, node_id: bytes, now: float) -> None:
-        del bucket.entries[node_id]
-        self._promote(bucket, now)
+    def _replace(self, entry: Entry, now: float) -> None:
+        self._remove(entry)
+        self._promote(entry.bucket, now)
 
-    @staticmethod
-    def _promote(bucket: Bucket, now: float) -> None:
-        node_id, contact = bucket.replacements.popitem()  # section 4.1: the most recently seen
-        bucket.entries[node_id] = Entry(contact, now)
+    def _promote(self, bucket: Bucket, now: float) -> None:
+        _, contact = bucket.replacements.popitem()  # section 4.1: the most recently seen
+        self._add(bucket, contact, now)
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
     def closest(self, number: int, count: int, exclude: bytes | None = None) -> list[Contact]:
         """Return the `count` closest contacts to an ID, closest first; suspects are not among them.
 
-        Buckets are disjoint subtrees, so visiting them in XOR order visits contacts in XOR order: only the last
-        one visited is read beyond need.
+        The IDs that share a prefix with `number` are neighbours in the sorted list, and closer than all others.
+        So prefixes are shortened, from that of its bucket on, until enough share one; only what each step adds is
+        sorted by distance.
         """
-        found: list[Contact] = []
-        for bucket in sorted(
-            self.buckets, key=lambda b: (b.lower ^ number) >> (ID_BITS - b.depth) << (ID_BITS - b.depth)
-        ):
-            near = sorted([(e.number ^ number, e.contact) for e in bucket.entries.values() if not e.failures])
-            found += [contact for _, contact in near if contact.id != exclude]
-            if len(found) >= count:
-                return found[:count]
-        return found
+        live, nearness = self._live, number.__xor__
+        wanted = count if exclude is None else count + 1
+        depth = self.bucket_for(number).depth
+        lower = number >> (ID_BITS - depth) << (ID_BITS - depth)
+        start = bisect_left(live, lower)
+        end = bisect_left(live, lower + (1 << (ID_BITS - depth)), start)
+        found = sorted(live[start:end], key=nearness)
+        while len(found) < wanted and depth:
+            depth -= 1
+            lower = number >> (ID_BITS - depth) << (ID_BITS - depth)
+            outer_start = bisect_left(live, lower, 0, start)
+            outer_end = bisect_left(live, lower + (1 << (ID_BITS - depth)), end)
+            found += sorted(live[outer_start:start] + live[end:outer_end], key=nearness)
+            start, end = outer_start, outer_end
+        contacts = self._contacts
+        closest = [contacts[node] for node in found[:wanted]]
+        if exclude is None:
+            return closest
+        return [contact for contact in closest if contact.id != exclude][:count]
 
     def suspects(self, number: int) -> list[Contact]:
         """Return every suspect, closest first: what is left to try when nobody else is known."""
@@ -270,13 +312,8 @@ class RoutingTable:
 
     def backed_off(self, contact: Contact, now: float) -> bool:
         """Tell whether this very contact failed lately and is to be left alone."""
-        entry = self.get(contact.id)
-        return (
-            entry is not None
-            and now < entry.retry_at
-            and entry.failures > 0
-            and entry.contact.home == contact.home
-        )
+        entry = self._entries.get(contact.id)
+        return entry is not None and now < entry.retry_at and entry.failures > 0 and entry.contact == contact
 
     def looked_up(self, number: int, now: float) -> None:
         """Take note of a lookup: the bucket of its target needs no refresh for a while."""

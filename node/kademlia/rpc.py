@@ -16,11 +16,22 @@ from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rpcudp.protocol import RPCProtocol as StockProtocol
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from kademlia.codec import MAX_DATAGRAM, REQUEST, RESPONSE, Extension, MalformedDatagram, decode, encode
+from kademlia.codec import (
+    MAX_DATAGRAM,
+    NO_EXTENSION,
+    REQUEST,
+    REQUEST_PREFIX,
+    RESPONSE,
+    Extension,
+    MalformedDatagram,
+    decode,
+    encode,
+    pack,
+)
 from kademlia.deadlines import Deadlines
 from kademlia.ids import ID_BYTES
 from kademlia.stats import Stats
@@ -37,9 +48,6 @@ Address = tuple[str, int]
 
 #: times a request is sent before its peer is taken to have failed; each wait is twice the one before
 ATTEMPTS = 3
-
-
-NO_EXTENSION: Extension = {}
 
 
 class Answer(NamedTuple):
@@ -63,19 +71,26 @@ NO_ANSWER = Answer(False)
 class _Call:
     """A request that waits for its answer."""
 
-    __slots__ = ("address", "attempts", "datagram", "deferred", "name", "on_slow", "sent_at", "wait")
+    __slots__ = ("address", "attempts", "datagram", "name", "on_answer", "on_slow", "sent_at", "wait")
 
     def __init__(
-        self, address: Address, name: str, datagram: bytes, wait: float, deferred: Deferred[Answer]
+        self,
+        address: Address,
+        name: str,
+        datagram: bytes,
+        sent_at: float,
+        wait: float,
+        on_answer: Callable[[Answer], object],
+        on_slow: Callable[[], object] | None,
     ) -> None:
         self.address = address
         self.name = name
         self.datagram = datagram
+        self.sent_at = sent_at
         self.wait = wait
+        self.on_answer = on_answer
+        self.on_slow = on_slow
         self.attempts = 1
-        self.sent_at = 0.0
-        self.deferred = deferred
-        self.on_slow: Callable[[], None] | None = None
 
 
 class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpcudp ships no types
@@ -153,24 +168,40 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         name: str,
         *args: object,
         extension: Extension | None = None,
-        on_slow: Callable[[], None] | None = None,
+        on_slow: Callable[[], object] | None = None,
     ) -> Deferred[Answer]:
         """Call a method of the peer at an address; the Deferred fires with an `Answer`, or fails if cancelled.
 
         `on_slow` is called once, when the answer is overdue and the request is sent again.
         """
-        if self.transport is None or (":" in address[0]) is not self._ipv6:
-            return succeed(NO_ANSWER)  # also for a peer of the other address family, which others may well reach
-        rpc_id = self._fresh_id()
-        datagram = encode(REQUEST, rpc_id, [name, args], extension)
         deferred: Deferred[Answer] = Deferred(lambda _: self._cancelled(rpc_id))
-        call = _Call(address, name, datagram, self.round_trips.timeout(address), deferred)
-        call.on_slow = on_slow
-        call.sent_at = self.clock.seconds()
-        self._calls[rpc_id] = call
-        self._deadlines.add(call.sent_at + call.wait, rpc_id)
+        rpc_id = self.request(address, name, pack([name, args], extension), deferred.callback, on_slow)
+        return deferred
+
+    def request(
+        self,
+        address: Address,
+        name: str,
+        packed: bytes,
+        on_answer: Callable[[Answer], object],
+        on_slow: Callable[[], object] | None = None,
+    ) -> bytes:
+        """Do what `call` does, without its comfort: for those who ask many peers the same.
+
+        `packed` is what `codec.pack` made of `[name, arguments]` and an extension.  Returns the RPC ID.
+        `on_answer` is called once with the answer; at once where nothing can be sent.
+        """
+        rpc_id = self._fresh_id()
+        if self.transport is None or (":" in address[0]) is not self._ipv6:
+            on_answer(NO_ANSWER)  # also for a peer of the other address family, which others may well reach
+            return rpc_id
+        datagram = REQUEST_PREFIX + rpc_id + packed
+        now = self.clock.seconds()
+        wait = self.round_trips.timeout(address)
+        self._calls[rpc_id] = _Call(address, name, datagram, now, wait, on_answer, on_slow)
+        self._deadlines.add(now + wait, rpc_id)
         self._send(datagram, address)
-        return call.deferred
+        return rpc_id
 
     def _fresh_id(self) -> bytes:
         # Drawn many at a time: the system's randomness costs a system call.
@@ -201,7 +232,10 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
     def _finish(self, rpc_id: bytes, answer: Answer, outcome: str) -> None:
         call = self._calls.pop(rpc_id)
         self.stats.rpcs[call.name, outcome] += 1
-        call.deferred.callback(answer)
+        try:
+            call.on_answer(answer)
+        except Exception:
+            self.log.failure("what was to be done with the answer to {name} failed", name=call.name)
 
     # -- being asked ----------------------------------------------------------------------------------------------
 

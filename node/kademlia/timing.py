@@ -17,21 +17,21 @@ CAPACITY = 4096
 class RoundTrip:
     """Smoothed round-trip time and variation of one peer (Jacobson's algorithm, RFC 6298 section 2)."""
 
-    __slots__ = ("smoothed", "variation")
+    __slots__ = ("smoothed", "timeout", "variation")
 
     def __init__(self, sample: float) -> None:
         self.smoothed = sample
         self.variation = sample / 2
+        #: seconds after which an answer is overdue
+        self.timeout = min(MAXIMUM, max(MINIMUM, 3 * sample))
 
     def observe(self, sample: float) -> None:
         """Take in one measured round trip, in seconds."""
-        self.variation += (abs(self.smoothed - sample) - self.variation) / 4
-        self.smoothed += (sample - self.smoothed) / 8
-
-    @property
-    def timeout(self) -> float:
-        """Seconds after which an answer is overdue."""
-        return min(MAXIMUM, max(MINIMUM, self.smoothed + 4 * self.variation))
+        error = sample - self.smoothed
+        self.variation += ((error if error > 0 else -error) - self.variation) / 4
+        self.smoothed += error / 8
+        timeout = self.smoothed + 4 * self.variation
+        self.timeout = MINIMUM if timeout < MINIMUM else min(timeout, MAXIMUM)
 
 
 class RoundTrips:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.contact import Contact
 from kademlia.ids import to_bytes, to_int
-from kademlia.lookup import Lookup
+from kademlia.lookup import Lookup, State
 
 OWN = to_bytes(2**159)
 
@@ -113,15 +113,30 @@ class End(SynchronousTestCase):
         assert search.done
         assert search.closest() == contacts(1, 2)
 
-    def test_it_waits_for_a_slow_peer_among_the_k_closest_until_that_fails(self) -> None:
-        """A value must go to the true k closest, also when one of them is slow."""
+    def test_a_slow_peer_is_out_of_consideration_until_it_answers(self) -> None:
+        """Section 2.3; but only when it has failed is it certain that it changes nothing."""
+        search = lookup(contacts(1, 2, 3), ksize=2)
+        search.to_ask()
+        search.slow(contact(1))
+        search.answered(contact(2))
+        search.answered(contact(3))
+        assert search.converged
+        assert not search.done
+        assert search.closest() == contacts(2, 3)
+        assert search.unreached(State.SLOW) == contacts(1)
+        search.answered(contact(1))
+        assert search.done
+        assert search.closest() == contacts(1, 2)
+
+    def test_with_fewer_than_k_answers_even_the_slow_are_waited_for(self) -> None:
+        """Where few are known, a busy machine must not make a value be stored at hardly anybody."""
         search = lookup(contacts(1, 2), ksize=2)
         search.to_ask()
         search.slow(contact(1))
         search.answered(contact(2))
-        assert not search.done
+        assert not search.converged
         search.failed(contact(1))
-        assert search.done
+        assert search.converged
 
     def test_a_lookup_without_seeds_is_over_at_once(self) -> None:
         """There is nobody to ask."""
