@@ -27,6 +27,7 @@ NO_EXTENSION: Extension = {}
 
 _PREFIX = {kind: bytes([kind]) for kind in (REQUEST, RESPONSE)}
 REQUEST_PREFIX = _PREFIX[REQUEST]
+RESPONSE_PREFIX = _PREFIX[RESPONSE]
 
 
 #: ValueError and its kin, running out of data, unhashable map keys, nesting beyond the decoder's stack
@@ -56,6 +57,17 @@ def pack(body: object, extension: Extension | None = None) -> bytes:
     """
     packed: bytes = _packer.pack(body)
     return packed + _packer.pack(extension) if extension else packed
+
+
+class Packed(bytes):
+    """An answer that is msgpack already."""
+
+    __slots__ = ()
+
+
+def pack_array(items: list[bytes]) -> Packed:
+    """Return the array of packed items."""
+    return Packed(_packer.pack_array_header(len(items)) + b"".join(items))
 
 
 def encode(kind: int, rpc_id: bytes, body: object, extension: Extension | None = None) -> bytes:

@@ -104,13 +104,8 @@ class Crawl:
             taken_in = self._answers
             for contact in self.lookup.to_ask():
                 self._step("asked", contact)
-                self._protocol.send(
-                    contact,
-                    self._method,
-                    self._question,
-                    partial(self._answered, contact),
-                    partial(self._slow, contact),
-                )
+                answered, slow = partial(self._answered, contact), partial(self._slow, contact)
+                self._protocol.send(contact, self._method, self._question, answered, slow)
         self._advancing = False
         if not self._finished and (self.lookup.done if self._thorough else self.lookup.converged):
             self._finish()

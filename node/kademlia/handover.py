@@ -70,7 +70,7 @@ class Handover:
         self._missed_count -= len(missed)
         for record in missed.values():
             self.publisher.protocol.store_at(contact, record)
-        if self._stopped or not self.keeper.storage.count:
+        if self._stopped or not self.keeper.storage.count or not self.table.shares_keys(contact):
             return
         self._joining[contact.id] = contact
         if len(self._joining) > MAX_JOINING:

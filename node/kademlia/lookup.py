@@ -69,6 +69,8 @@ class Lookup:
         self._fruitless = 0
         # How many candidates are heard of or waited for, how many are slow, and how many have answered.
         self._open = self._slow = self._answered = 0
+        # Whether `to_ask` would find anybody but those it has found already.
+        self._changed = True
         self.requests = 0
         #: longest chain of requests so far
         self.hops = 0
@@ -83,12 +85,13 @@ class Lookup:
                 self._distances.insert(place, candidate.distance)
                 self.candidates.insert(place, candidate)
                 self._open += 1
+                self._changed = True
 
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
         room = self.ksize if self._fruitless >= self.alpha else self.alpha - self._in_flight
         chosen: list[Contact] = []
-        if room <= 0:
+        if room <= 0 or not self._changed:
             return chosen
         passed = 0
         for candidate in self.candidates:
@@ -103,7 +106,10 @@ class Lookup:
                 if len(chosen) == room:
                     break
             if passed == self.ksize:
+                self._changed = False
                 break
+        else:
+            self._changed = False
         self._in_flight += len(chosen)
         self.requests += len(chosen)
         return chosen
@@ -131,10 +137,12 @@ class Lookup:
         if candidate.state is WAITING:
             self._leave(candidate, SLOW)
             self._slow += 1
+            self._changed = True
 
     def failed(self, contact: Contact) -> None:
         """Take note that a contact will not answer."""
         self._leave(self.met[contact.id], FAILED)
+        self._changed = True
 
     def avoid(self, contact: Contact) -> None:
         """Do not ask a contact that the caller knows to be gone."""

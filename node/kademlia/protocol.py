@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from kademlia.codec import NO_EXTENSION, Extension, MalformedDatagram, pack
+from kademlia.codec import NO_EXTENSION, Extension, MalformedDatagram, Packed, pack
 from kademlia.contact import Contact
 from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
@@ -179,10 +179,14 @@ class KademliaProtocol(RPCProtocol):
     # -- being asked ----------------------------------------------------------------------------------------------
 
     def _caller(self, sender: Address, node_id: object) -> Contact:
+        """Return who sent the request being served, and let the routing table know of it."""
         if not is_id(node_id) or not sender[1]:
             raise MalformedDatagram("a request names its sender's node ID")
+        known = self.table.get(node_id)
+        contact = known.contact if known is not None else None
+        if contact is None or contact[2] != sender[1] or contact[1] != sender[0]:
+            contact = Contact(node_id, sender[0], sender[1])
         incarnation = self.extension.get(INCARNATION)
-        contact = Contact(node_id, sender[0], sender[1])
         self.heard_from(contact, incarnation if type(incarnation) is int else None)
         return contact
 
@@ -213,14 +217,14 @@ class KademliaProtocol(RPCProtocol):
             return Reply(False, {FULL: True})
         return True if held.version == version else Reply(True, {VERSION: held.version})
 
-    def rpc_find_node(self, sender: Address, node_id: object, target: object) -> list[Contact]:
+    def rpc_find_node(self, sender: Address, node_id: object, target: object) -> Packed:
         """Answer with the k closest contacts known, the caller not among them."""
         if not is_id(target):
             raise MalformedDatagram("find_node takes a 20-byte target")
         caller = self._caller(sender, node_id)
-        return self.table.closest(to_int(target), self.table.ksize, exclude=caller.id)
+        return self.table.closest_packed(to_int(target), exclude=caller.id)
 
-    def rpc_find_value(self, sender: Address, node_id: object, key: object) -> list[Contact] | Reply:
+    def rpc_find_value(self, sender: Address, node_id: object, key: object) -> Packed | Reply:
         """Answer with the value if it is held, else as `find_node` does."""
         record = self.keeper.get(key) if is_id(key) else None
         if record is None:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from kademlia.codec import Packed, pack, pack_array
 from kademlia.ids import ID_BITS, to_int
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ class Heard(NamedTuple):
 
 #: hearing from a contact led to nothing
 NOTHING = Heard()
+
+
+class Live(NamedTuple):
+    """A contact that is named to others."""
+
+    contact: Contact
+    #: as it travels: it is sent far more often than it changes
+    packed: bytes
 
 
 class Bucket:
@@ -130,7 +139,7 @@ class RoutingTable:
         self._entries: dict[bytes, Entry] = {}
         # Of the contacts that answer: their IDs as numbers in ascending order, and whose they are.
         self._live: list[int] = []
-        self._contacts: dict[int, Contact] = {}
+        self._contacts: dict[int, Live] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -188,7 +197,7 @@ class RoutingTable:
     def _revive(self, entry: Entry) -> None:
         """Name the contact to others again."""
         insort(self._live, entry.number)
-        self._contacts[entry.number] = entry.contact
+        self._contacts[entry.number] = Live(entry.contact, pack(entry.contact))
 
     def _suspect(self, entry: Entry) -> None:
         """Do not name the contact to others any more."""
@@ -279,10 +288,20 @@ class RoutingTable:
     # -- what is asked --------------------------------------------------------------------------------------------
 
     def closest(self, number: int, count: int, exclude: bytes | None = None) -> list[Contact]:
-        """Return the `count` closest contacts to an ID, closest first; suspects are not among them.
+        """Return the `count` closest contacts to an ID, closest first; suspects are not among them."""
+        contacts = self._contacts
+        return [contacts[node].contact for node in self._closest(number, count, exclude)]
 
-        The IDs that share a prefix with `number` are neighbours in the sorted list, and closer than all others.
-        So prefixes are shortened, from that of its bucket on, until enough share one; only what each step adds is
+    def closest_packed(self, number: int, exclude: bytes) -> Packed:
+        """Return the k closest contacts to an ID, as `closest` does, in the form in which they travel."""
+        contacts = self._contacts
+        return pack_array([contacts[node].packed for node in self._closest(number, self.ksize, exclude)])
+
+    def _closest(self, number: int, count: int, exclude: bytes | None) -> list[int]:
+        """Return IDs.
+
+        Those that share a prefix with `number` are neighbours in the sorted list, and closer than all others.  So
+        prefixes are shortened, from that of its bucket on, until enough share one; only what each step adds is
         sorted by distance.
         """
         live, nearness = self._live, number.__xor__
@@ -299,11 +318,11 @@ class RoutingTable:
             outer_end = bisect_left(live, lower + (1 << (ID_BITS - depth)), end)
             found += sorted(live[outer_start:start] + live[end:outer_end], key=nearness)
             start, end = outer_start, outer_end
-        contacts = self._contacts
-        closest = [contacts[node] for node in found[:wanted]]
-        if exclude is None:
-            return closest
-        return [contact for contact in closest if contact.id != exclude][:count]
+        if exclude is not None and (excluded := to_int(exclude)) in self._contacts:
+            del found[wanted:]
+            if excluded in found:
+                found.remove(excluded)
+        return found[:count]
 
     def suspects(self, number: int) -> list[Contact]:
         """Return every suspect, closest first: what is left to try when nobody else is known."""
@@ -338,6 +357,26 @@ class RoutingTable:
                         break  # all contacts of another subtree differ from us first at the same bit
         free = ~constrained & (1 << ID_BITS) - 1
         return Cell(self.own_number, constrained, size=1 << free.bit_length())
+
+    def shares_keys(self, contact: Contact) -> bool:
+        """Tell whether a contact may be among the k closest to any of the IDs in `own_cell`; False is certain.
+
+        Where contacts differ from us first at each of the bits down to that where this one does, the IDs of the
+        cell have our bits there.  Whoever shares more bits with us is closer to them: k - 1 of those are enough.
+        """
+        number = to_int(contact.id)
+        shared = ID_BITS - (number ^ self.own_number).bit_length()
+        within = [self._sharing(bits) for bits in range(shared + 2)]
+        if within[-1] + 1 < self.ksize:
+            return True
+        beside = within[shared] - within[shared + 1] - (number in self._contacts)
+        return not beside or any(within[bits] == within[bits + 1] for bits in range(shared))
+
+    def _sharing(self, bits: int) -> int:
+        """Return how many contacts share at least so many leading bits with the own ID."""
+        lower = self.own_number >> (ID_BITS - bits) << (ID_BITS - bits)
+        start = bisect_left(self._live, lower)
+        return bisect_left(self._live, lower + (1 << (ID_BITS - bits)), start) - start
 
     def farther_than_closest(self) -> list[Bucket]:
         """Return the buckets farther away than the closest neighbour, which a join refreshes (section 2.3)."""

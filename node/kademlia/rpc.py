@@ -25,11 +25,11 @@ from kademlia.codec import (
     NO_EXTENSION,
     REQUEST,
     REQUEST_PREFIX,
-    RESPONSE,
+    RESPONSE_PREFIX,
     Extension,
     MalformedDatagram,
+    Packed,
     decode,
-    encode,
     pack,
 )
 from kademlia.deadlines import Deadlines
@@ -224,7 +224,10 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         self._send(call.datagram, call.address)
         if call.on_slow is not None:
             on_slow, call.on_slow = call.on_slow, None
-            on_slow()
+            try:
+                on_slow()
+            except Exception:
+                self.log.failure("what was to be done about a late answer to {name} failed", name=call.name)
 
     def _cancelled(self, rpc_id: bytes) -> None:
         self.stats.rpcs[self._calls.pop(rpc_id).name, "cancelled"] += 1
@@ -295,5 +298,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
             reply = Reply(None, {"error": "the peer failed to serve this request"})
         else:
             self.stats.rpcs[name, "served"] += 1
-        value, answer_extension = reply if isinstance(reply, Reply) else (reply, None)
-        self._send(encode(RESPONSE, rpc_id, value, answer_extension), address)
+        if isinstance(reply, Reply):
+            packed = pack(reply.value, reply.extension)
+        else:
+            packed = reply if type(reply) is Packed else pack(reply)
+        self._send(RESPONSE_PREFIX + rpc_id + packed, address)

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -301,8 +302,8 @@ class Faithful(SynchronousTestCase):
         """It knows itself."""
         network = Network()
         servers = network.grow(5)
-        asked = servers[0].protocol.rpc_find_node(home(servers[1]), servers[1].id, digest("x"))
-        assert servers[1].id not in [contact.id for contact in asked]
+        asked = msgpack.unpackb(servers[0].protocol.rpc_find_node(home(servers[1]), servers[1].id, digest("x")))
+        assert servers[1].id not in [node_id for node_id, _, _ in asked]
         assert len(asked) == 3
 
     def test_rpc_ids_are_160_random_bits(self) -> None:

@@ -253,6 +253,36 @@ class OwnCell(SynchronousTestCase):
             assert ((key << shift) in cell) is not closer
             assert closer or cell.lowest <= key << shift <= cell.highest
 
+    @settings(max_examples=200, deadline=None)
+    @given(st.sets(st.integers(0, 63), max_size=30), st.integers(0, 63), st.integers(1, 6))
+    def test_whoever_may_hold_a_key_of_it_is_recognised(self, numbers: set[int], own: int, ksize: int) -> None:
+        """Most contacts newly met share no key with us, and then there is nothing to look through."""
+        shift = ID_BITS - 6
+        known = RoutingTable(to_bytes(own << shift), ksize, 0.0, bits=1)
+        for number in numbers - {own}:
+            known.heard_from(contact(number << shift), 0.0)
+        for other in [entry.contact for entry in known.entries()]:
+            cell = known.own_cell(without=other.id)
+            mine = [key << shift for key in range(64) if key << shift in cell]
+            holds = [
+                to_int(other.id) ^ key in sorted(entry.number ^ key for entry in known.entries())[:ksize]
+                and sum(entry.number ^ key < to_int(other.id) ^ key for entry in known.entries())
+                + (known.own_number ^ key < to_int(other.id) ^ key)
+                < ksize
+                for key in mine
+            ]
+            assert known.shares_keys(other) or not any(holds)
+
+    def test_a_contact_among_strangers_to_our_keys_is_told_apart(self) -> None:
+        """Once k contacts share more with us than it does, and every half farther away is inhabited."""
+        known = table(ksize=2)
+        for number in (1, 2, 3):
+            known.heard_from(contact(number), 0.0)
+        for number in range(4):
+            known.heard_from(far(number), 0.0)
+        assert known.shares_keys(contact(1))
+        assert not all(known.shares_keys(entry.contact) for entry in known.entries())
+
 
 class Refresh(SynchronousTestCase):
     """Section 2.3: which ranges need a lookup."""
