@@ -18,7 +18,8 @@ from twisted.internet import asyncioreactor
 loop = asyncio.new_event_loop()
 asyncioreactor.install(loop)
 
-from kademlia.rpc import RPCProtocol  # noqa: E402  (the reactor comes first)
+from kademlia import udp  # noqa: E402  (the reactor comes first)
+from kademlia.rpc import RPCProtocol  # noqa: E402
 from peers import ADDRESS  # noqa: E402
 from rpcudp.protocol import RPCProtocol as StockProtocol  # noqa: E402
 from twisted.internet import reactor  # noqa: E402
@@ -65,7 +66,7 @@ class Echo(DatagramProtocol):
 
 def listen(protocol: DatagramProtocol) -> tuple[str, int]:
     """Start a Twisted protocol and return where it listens."""
-    return ADDRESS, reactor.listenUDP(0, protocol, interface=ADDRESS).getHost().port
+    return ADDRESS, udp.listen(reactor, 0, protocol, ADDRESS, 8192).getHost().port
 
 
 async def flood(call: Callable[[Callable[[], None]], None]) -> tuple[float, float]:

@@ -113,9 +113,12 @@ class Decoder:
             return NO_EXTENSION
         if self._unpacker.tell() != self._end:
             self._renew()
-        if isinstance(extension, dict) and all(type(key) is str for key in extension):
-            return extension
-        return NO_EXTENSION
+        if not isinstance(extension, dict):
+            return NO_EXTENSION
+        for key in extension:
+            if type(key) is not str:
+                return NO_EXTENSION
+        return extension
 
 
 decode = Decoder().decode

@@ -137,6 +137,8 @@ class Crawl:
         contacts = [new for row in self._unmet(rows[:limit]) if (new := parse_contact(row)) is not None]
         self.lookup.answered(contact, contacts)
         self._step("answered", contact, len(contacts))
+        if not contacts:
+            return
         now = self._protocol.clock.seconds()
         for learned in contacts:
             if self._protocol.table.backed_off(learned, now):

@@ -40,6 +40,7 @@ from kademlia.publishing import MAX_VALUE, Fetched, Published, Publisher
 from kademlia.routing import RoutingTable
 from kademlia.stats import Stats
 from kademlia.storage import MemoryStorage, Storage
+from kademlia.udp import listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -132,9 +133,7 @@ class Server:
         A program that owns its transport passes `server.protocol` to `reactor.listenUDP` instead.
         """
         try:
-            self._port = self._reactor.listenUDP(
-                port, self.protocol, interface=interface, maxPacketSize=MAX_PACKET
-            )
+            self._port = listen(self._reactor, port, self.protocol, interface, MAX_PACKET)
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or error.socketError
             raise ListenError(

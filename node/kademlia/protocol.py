@@ -101,16 +101,7 @@ class KademliaProtocol(RPCProtocol):
             if answer.happened and answer.value != contact.id:  # another peer answers there now
                 self.table.failed(contact, self.clock.seconds())
 
-        self.call(contact.home, "ping", self.own_id, extension=self._marks).addCallback(
-            self._noted, contact
-        ).addCallback(probed)
-
-    def _noted(self, answer: Answer, contact: Contact) -> Answer:
-        if answer.happened or answer.extension:
-            self.heard_from(contact)
-        else:
-            self.table.failed(contact, self.clock.seconds())
-        return answer
+        self.send(contact, "ping", pack(["ping", [self.own_id]], self._marks), probed)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -140,7 +131,11 @@ class KademliaProtocol(RPCProtocol):
         """Send a contact a request; `RPCProtocol.request` explains the parameters."""
 
         def answered(answer: Answer) -> None:
-            on_answer(self._noted(answer, contact))
+            if answer.happened or answer.extension:
+                self.heard_from(contact)
+            else:
+                self.table.failed(contact, self.clock.seconds())
+            on_answer(answer)
 
         self.request((contact[1], contact[2]), name, packed, answered, on_slow)
 

@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 import msgpack
 
+from kademlia.codec import pack
 from kademlia.ids import digest
 
 #: What the stock implementation accepts as a value.
@@ -22,7 +23,7 @@ def is_value(value: object) -> TypeGuard[Value]:
 
 def encode_value(value: Value) -> bytes:
     """Return the value as the msgpack bytes that travel and are stored (so 1, 1.0, True and "1" stay apart)."""
-    return bytes(msgpack.packb(value))
+    return pack(value)
 
 
 def decode_value(blob: bytes) -> Value:

@@ -298,8 +298,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
             reply = Reply(None, {"error": "the peer failed to serve this request"})
         else:
             self.stats.rpcs[name, "served"] += 1
-        if isinstance(reply, Reply):
-            packed = pack(reply.value, reply.extension)
+        if type(reply) is Packed:
+            packed: bytes = reply
         else:
-            packed = reply if type(reply) is Packed else pack(reply)
+            packed = pack(*reply) if type(reply) is Reply else pack(reply)
         self._send(RESPONSE_PREFIX + rpc_id + packed, address)
