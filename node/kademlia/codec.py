@@ -86,8 +86,11 @@ class Decoder:
         self._unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MAX_DATAGRAM)
         self._end = 0
 
-    def decode(self, datagram: bytes) -> Message:
-        """Return the message of a datagram from anywhere; raises `MalformedDatagram`, and nothing else."""
+    def read(self, datagram: bytes) -> tuple[int, bytes, Any, Extension]:
+        """Return the fields of `Message`, of a datagram from anywhere.
+
+        Raises `MalformedDatagram`, and nothing else.
+        """
         if not HEADER < len(datagram) <= MAX_DATAGRAM:
             raise MalformedDatagram(f"{len(datagram)} bytes cannot be a message")
         kind = datagram[0]
@@ -102,7 +105,7 @@ class Decoder:
             self._renew()
             raise MalformedDatagram(f"not msgpack: {error}") from None
         extension = NO_EXTENSION if unpacker.tell() == self._end else self._extension()
-        return Message(kind, datagram[1:HEADER], body, extension)
+        return kind, datagram[1:HEADER], body, extension
 
     def _extension(self) -> Extension:
         """Return what stands behind the first object if it is a map with text keys; anything else is none."""
@@ -121,4 +124,9 @@ class Decoder:
         return extension
 
 
-decode = Decoder().decode
+read = Decoder().read
+
+
+def decode(datagram: bytes) -> Message:
+    """Return the message of a datagram from anywhere; raises `MalformedDatagram`, and nothing else."""
+    return Message(*read(datagram))

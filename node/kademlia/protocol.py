@@ -13,7 +13,7 @@ from kademlia.contact import Contact
 from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
 from kademlia.records import Record, is_value
-from kademlia.routing import NOTHING
+from kademlia.routing import NOTHING, Heard
 from kademlia.rpc import NO_ANSWER, Address, Answer, Reply, RPCProtocol
 
 if TYPE_CHECKING:
@@ -81,8 +81,10 @@ class KademliaProtocol(RPCProtocol):
     def heard_from(self, contact: Contact, incarnation: object = None) -> None:
         """Let the routing table know that a contact spoke; ping whom it wants pinged (section 2.2)."""
         heard = self.table.heard_from(contact, self.clock.seconds(), incarnation)
-        if heard is NOTHING:
-            return
+        if heard is not NOTHING:
+            self._react(contact, heard)
+
+    def _react(self, contact: Contact, heard: Heard) -> None:
         if heard.probe is not None:
             self.probe(heard.probe)
         if heard.joined:
@@ -131,10 +133,11 @@ class KademliaProtocol(RPCProtocol):
         """Send a contact a request; `RPCProtocol.request` explains the parameters."""
 
         def answered(answer: Answer) -> None:
-            if answer.happened or answer.extension:
-                self.heard_from(contact)
-            else:
-                self.table.failed(contact, self.clock.seconds())
+            now = self.clock.seconds()
+            if not (answer.happened or answer.extension):
+                self.table.failed(contact, now)
+            elif (heard := self.table.heard_from(contact, now)) is not NOTHING:
+                self._react(contact, heard)
             on_answer(answer)
 
         self.request((contact[1], contact[2]), name, packed, answered, on_slow)
@@ -182,7 +185,11 @@ class KademliaProtocol(RPCProtocol):
         if contact is None or contact[2] != sender[1] or contact[1] != sender[0]:
             contact = Contact(node_id, sender[0], sender[1])
         incarnation = self.extension.get(INCARNATION)
-        self.heard_from(contact, incarnation if type(incarnation) is int else None)
+        heard = self.table.heard_from(
+            contact, self.clock.seconds(), incarnation if type(incarnation) is int else None
+        )
+        if heard is not NOTHING:
+            self._react(contact, heard)
         return contact
 
     def rpc_stun(self, sender: Address) -> Address:

@@ -29,8 +29,8 @@ from kademlia.codec import (
     Extension,
     MalformedDatagram,
     Packed,
-    decode,
     pack,
+    read,
 )
 from kademlia.deadlines import Deadlines
 from kademlia.ids import ID_BYTES
@@ -150,15 +150,13 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
             self._write(datagram, address)
 
     def _write(self, datagram: bytes, address: Address) -> None:
-        if self.transport is None:
-            return
         try:
-            (self._sendto or self.transport.write)(datagram, address)
-        except (
-            OSError,
-            OverflowError,
-        ):  # a full buffer, no route: that is a lost datagram, and loss is provided for
-            self.stats.dropped["unsendable"] += 1
+            if self._sendto is not None:
+                self._sendto(datagram, address)
+            elif self.transport is not None:
+                self.transport.write(datagram, address)
+        except (OSError, OverflowError):
+            self.stats.dropped["unsendable"] += 1  # a full buffer, no route: lost, and loss is provided for
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -252,11 +250,11 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
 
     def _deliver(self, datagram: bytes, address: Address) -> None:
         try:
-            message = decode(datagram)
-            if message.kind == REQUEST:
-                self._serve(message.rpc_id, message.body, message.extension, address)
+            kind, rpc_id, body, extension = read(datagram)
+            if kind == REQUEST:
+                self._serve(rpc_id, body, extension, address)
             else:
-                self._answered(message.rpc_id, message.body, message.extension, address)
+                self._answered(rpc_id, body, extension, address)
         except MalformedDatagram as error:
             self.stats.dropped["malformed"] += 1
             self.log.debug("dropped a datagram from {address}: {error}", address=address, error=error)

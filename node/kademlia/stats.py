@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 #: upper bounds in seconds: from a loopback round trip to a lookup among the dead
@@ -33,7 +33,7 @@ class Stats:
     """Everything counted since the process started."""
 
     #: (RPC name, outcome): "ok", "timeout", "late", "error" for calls; "served", "refused", "full" for requests
-    rpcs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rpcs: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     #: (kind, outcome): kind "node" or "value"; outcome "converged", "found", "missing", "empty"
     lookups: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: why a datagram was dropped

@@ -23,7 +23,7 @@ from kademlia.web.control import Control
 from kademlia.web.errors import HTTPError, as_http, error_body
 
 if TYPE_CHECKING:
-    from collections import Counter
+    from collections.abc import Mapping
 
     from twisted.python.failure import Failure
     from twisted.web.server import Request
@@ -282,7 +282,7 @@ def _argument(request: Request, name: str, default: str, pattern: str, allowed: 
     return text
 
 
-def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+def _nested(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     nested: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for (name, outcome), count in sorted(counts.items()):
         nested[name][outcome] = count
