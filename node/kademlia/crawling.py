@@ -111,9 +111,18 @@ class Crawl:
             self._finish()
 
     def _slow(self, contact: Contact) -> None:
+        if self._finished:
+            return
         self.lookup.slow(contact)
         self._step("slow", contact)
+        self._make_up()
         self._advance()
+
+    def _make_up(self) -> None:
+        """Fall back on the own table where fewer than k may still answer: all name the same k, dead or not."""
+        if self.lookup.lacking:
+            enough = self.lookup.ksize + len(self.lookup.candidates)
+            self.lookup.learn(self._protocol.table.closest(self.lookup.target, enough))
 
     def _answered(self, contact: Contact, answer: Answer) -> None:
         if self._finished:
@@ -130,6 +139,7 @@ class Crawl:
         else:
             self.lookup.failed(contact)
             self._step("failed", contact)
+            self._make_up()
         self._advance()
 
     def _learned(self, contact: Contact, rows: list[object]) -> None:
@@ -143,6 +153,7 @@ class Crawl:
         for learned in contacts:
             if self._protocol.table.backed_off(learned, now):
                 self.lookup.avoid(learned)
+        self._make_up()
 
     def _value_in(self, answer: Answer, contact: Contact) -> Found | None:
         return value_in(answer, contact, self._protocol.keeper.expire) if self._method == "find_value" else None

@@ -74,9 +74,10 @@ class Lookup:
         self.requests = 0
         #: longest chain of requests so far
         self.hops = 0
-        self._learn(seeds, hops=0)
+        self.learn(seeds)
 
-    def _learn(self, contacts: Iterable[Contact], hops: int) -> None:
+    def learn(self, contacts: Iterable[Contact], hops: int = 0) -> None:
+        """Take in contacts; `hops` counts the requests that led to their names, 0 for those of the own table."""
         for contact in contacts:
             if contact.id != self.own_id and contact.id not in self.met:
                 candidate = Candidate(contact, to_int(contact.id) ^ self.target, hops)
@@ -93,6 +94,8 @@ class Lookup:
         chosen: list[Contact] = []
         if room <= 0 or not self._changed:
             return chosen
+        # Where some are slow, those who take their places may be dead too: each slow one is made up for twice.
+        window = self.ksize + self._slow
         passed = 0
         for candidate in self.candidates:
             state = candidate.state
@@ -105,7 +108,7 @@ class Lookup:
                 chosen.append(candidate.contact)
                 if len(chosen) == room:
                     break
-            if passed == self.ksize:
+            if passed == window:
                 self._changed = False
                 break
         else:
@@ -128,7 +131,7 @@ class Lookup:
         self._leave(candidate, ANSWERED)
         self._answered += 1
         closest = self.candidates[0].distance
-        self._learn(contacts, candidate.hops + 1)
+        self.learn(contacts, candidate.hops + 1)
         self._fruitless = 0 if self.candidates[0].distance < closest else self._fruitless + 1
 
     def slow(self, contact: Contact) -> None:
@@ -149,6 +152,11 @@ class Lookup:
         candidate = self.met.get(contact.id)
         if candidate is not None and candidate.state is HEARD:
             self._leave(candidate, FAILED)
+
+    @property
+    def lacking(self) -> int:
+        """How many more contacts are needed for there to be k that may answer."""
+        return max(0, self.ksize - self._open - self._answered)
 
     @property
     def converged(self) -> bool:

@@ -99,6 +99,28 @@ class InFlight(SynchronousTestCase):
         search.slow(contact(1))
         assert search.to_ask() == contacts(3)
 
+    def test_each_slow_peer_is_made_up_for_twice(self) -> None:
+        """Among the dead, who takes a dead one's place may be dead too, and would cost a time-out of its own."""
+        search = lookup(contacts(*range(1, 12)), ksize=4, alpha=4)
+        search.to_ask()
+        search.slow(contact(1))
+        search.slow(contact(2))
+        assert search.to_ask() == contacts(5, 6)
+        search.answered(contact(3))
+        search.answered(contact(4))
+        assert search.to_ask() == contacts(7, 8)
+
+    def test_it_tells_how_many_are_lacking(self) -> None:
+        """When all peers name the same k and some of those are dead, others have to be found."""
+        search = lookup(contacts(1, 2, 3), ksize=3)
+        search.to_ask()
+        search.slow(contact(1))
+        search.failed(contact(2))
+        assert search.lacking == 2
+        search.learn(contacts(4, 5, 3))
+        assert search.lacking == 0
+        assert search.to_ask() == contacts(4, 5)
+
 
 class End(SynchronousTestCase):
     """When a lookup is over."""

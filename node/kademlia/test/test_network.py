@@ -117,6 +117,31 @@ class Publishing(SynchronousTestCase):
         assert set(network.holders(digest("key"))) == set(network.closest(digest("key"), 5))
         assert network.seconds() - started < 5.0
 
+    def test_it_reaches_k_holders_at_once_although_everybody_names_the_dead(self) -> None:
+        """A moment after half of the network died nobody has noticed, and all peers name the same closest ones."""
+        network = Network()
+        network.grow(40, ksize=8)
+        for server in network.servers[1::2]:
+            network.kill(server)
+        started = network.seconds()
+        for number in range(5):
+            published = network.result(network.servers[number].publish(f"key {number}", b"v"))
+            assert published.replicas == 8
+        assert network.seconds() - started < 10.0
+
+    def test_a_slow_peer_is_given_the_value_although_nobody_waits_for_it(self) -> None:
+        """Section 2.3 takes it out of consideration, but it is one of the k closest, and may only be busy."""
+        network = Network()
+        network.grow(12, ksize=4)
+        slow, *others = network.closest(digest("key"), 12)
+        started = network.seconds()
+        network.lost = lambda source, target: target == home(slow) and network.seconds() < started + 1.2
+        published = network.result(others[-1].publish("key", b"v"))
+        assert published.replicas == 4
+        assert network.seconds() < started + 1.0
+        network.run(3)
+        assert slow in network.holders(digest("key"))
+
     def test_setting_without_anybody_there_is_not_reported_as_success(self) -> None:
         """kademlia 2.2.3 answers True for a `set` that nobody acknowledged."""
         network = Network()
