@@ -245,6 +245,8 @@ class RoutingTable:
         # Section 2.4: every contact of the smallest subtree around the own ID that has at least k of them is kept,
         # even where that means splitting buckets that do not cover the own ID.
         distance = number ^ self.own_number
+        if self._sharing(ID_BITS - distance.bit_length() + 1) >= self.ksize:
+            return False
         closer = 0
         for entry in self.entries():
             if entry.number ^ self.own_number < distance:
@@ -400,9 +402,15 @@ class RoutingTable:
 
     def silent_since(self, moment: float) -> Contact | None:
         """Return the contact least recently heard from, if that was before a moment; suspects do not count."""
-        oldest = min((e for e in self.entries() if not e.failures), key=lambda e: e.last_seen, default=None)
-        return oldest.contact if oldest is not None and oldest.last_seen < moment else None
+        oldest: Entry | None = None
+        for bucket in self.buckets:
+            first = next((entry for entry in bucket.entries.values() if not entry.failures), None)
+            if first is not None and first.last_seen < moment:
+                oldest, moment = first, first.last_seen
+        return None if oldest is None else oldest.contact
 
     def retriable(self, now: float) -> list[Contact]:
         """Return the suspects whose back-off is over, to be pinged."""
+        if len(self._live) == len(self._entries):
+            return []
         return [e.contact for e in self.entries() if e.failures and e.retry_at <= now]

@@ -58,7 +58,8 @@ class RoundTrips:
                 self._known.popitem(last=False)
         else:
             known.observe(sample)
-            self._known.move_to_end(address)
+            if len(self._known) > CAPACITY // 2:  # before that nobody asks for the order
+                self._known.move_to_end(address)
 
     def timeout(self, address: tuple[str, int]) -> float:
         """Return seconds to wait for that address before sending again."""
