@@ -22,14 +22,16 @@ from pathlib import Path
 import table
 
 HERE = Path(__file__).resolve().parent
-#: implementation: its programs with their arguments, and whether they are told the size of the work
+#: implementation: its programs with their arguments; the adapters are also told the size of the work
 PROGRAMS = {
     "ours": (
         ("adapter_ours.py", "workload"),
         ("adapter_ours.py", "blocked"),
         ("adapter_ours.py", "memory"),
         ("idle.py",),
-        ("rpc.py",),
+        ("rpc.py", "ours"),
+        ("rpc.py", "kademlia"),
+        ("rpc.py", "echo"),
     ),
     "kademlia": (
         ("adapter_kademlia.py", "workload"),
@@ -125,10 +127,11 @@ def main() -> int:
     for repetition in range(options.repetitions):
         for name in options.only:
             python = getattr(options, name).absolute() / "bin/python"
-            for script, *kind in PROGRAMS[name]:
-                print(f"repetition {repetition + 1}: {' '.join([script, *kind])}", file=sys.stderr)
+            for script, *arguments in PROGRAMS[name]:
+                print(f"repetition {repetition + 1}: {' '.join([script, *arguments])}", file=sys.stderr)
                 try:
-                    measured = measure(python, [script, *kind, *(size if kind else ())])
+                    sized = size if script.startswith("adapter") else []
+                    measured = measure(python, [script, *arguments, *sized])
                 except MeasurementFailed as error:
                     failed = True
                     print(f"{script}: {error}", file=sys.stderr)
