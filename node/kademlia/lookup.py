@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from kademlia.contact import Contact
 
 
+#: candidates passed over, as a multiple of k, after which a lookup that passes over some takes what it has
+MAX_PASSED = 4
+
+
 class State(Enum):
     """What a lookup knows of a candidate."""
 
@@ -31,6 +35,8 @@ class State(Enum):
     SLOW = auto()
     ANSWERED = auto()
     FAILED = auto()
+    #: answered, but cannot be one of those that are looked for
+    PASSED = auto()
 
 
 class Candidate:
@@ -60,6 +66,7 @@ class Lookup:
         self._by_id: dict[bytes, Candidate] = {}
         self._in_flight = 0
         self._fruitless = 0
+        self._passed = 0
         self.requests = 0
         #: longest chain of requests so far
         self.hops = 0
@@ -79,6 +86,8 @@ class Lookup:
 
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
+        if self._exhausted:
+            return []
         room = self.ksize if self._fruitless >= self.alpha else self.alpha - self._in_flight
         chosen: list[Contact] = []
         passed = 0
@@ -86,7 +95,7 @@ class Lookup:
             if len(chosen) >= room or passed == self.ksize:
                 break
             state = candidate.state
-            if state is State.FAILED or state is State.SLOW:
+            if state is State.FAILED or state is State.SLOW or state is State.PASSED:
                 continue
             passed += 1
             if state is State.HEARD:
@@ -103,6 +112,16 @@ class Lookup:
             self._in_flight -= 1
         candidate.state = state
         return candidate
+
+    @property
+    def _exhausted(self) -> bool:
+        return self._passed >= MAX_PASSED * self.ksize
+
+    def pass_over(self, contact: Contact, contacts: Iterable[Contact]) -> None:
+        """Take in the answer of a contact that does not count as one of the k: the next takes its place."""
+        self.answered(contact, contacts)
+        self._leave(contact, State.PASSED)
+        self._passed += 1
 
     def answered(self, contact: Contact, contacts: Iterable[Contact] = ()) -> None:
         """Take in the answer of a contact: the contacts that it knows closest to the target."""
@@ -129,19 +148,26 @@ class Lookup:
     @property
     def done(self) -> bool:
         """Tell whether the k closest that have not failed have all answered."""
+        if self._exhausted and not self._in_flight:
+            return True
         answered = 0
         for candidate in self.candidates:
             if candidate.state is State.ANSWERED:
                 answered += 1
                 if answered == self.ksize:
                     return True
-            elif candidate.state is not State.FAILED:
+            elif candidate.state is not State.FAILED and candidate.state is not State.PASSED:
                 return False
         return True
 
     def closest(self) -> list[Contact]:
         """Return the k closest contacts that answered, closest first."""
         return [c.contact for c in self.candidates if c.state is State.ANSWERED][: self.ksize]
+
+    @property
+    def anybody(self) -> bool:
+        """Tell whether any contact answered, passed over or not."""
+        return any(c.state in (State.ANSWERED, State.PASSED) for c in self.candidates)
 
     def unreached(self) -> list[Contact]:
         """Return the contacts that did not answer and are closer than the farthest of `closest`."""
