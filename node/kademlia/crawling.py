@@ -15,7 +15,7 @@ from kademlia.protocol import DOUBTFUL, life_in, version_in
 from kademlia.records import Value, is_value, order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable, Iterable, Set
 
     from kademlia.protocol import KademliaProtocol
     from kademlia.rpc import Answer
@@ -68,13 +68,20 @@ class Crawl:
     """
 
     def __init__(
-        self, protocol: KademliaProtocol, target: bytes, ksize: int, alpha: int, method: str, size: int = 0
+        self,
+        protocol: KademliaProtocol,
+        target: bytes,
+        ksize: int,
+        alpha: int,
+        method: str,
+        size: int = 0,
+        more: Iterable[Contact] = (),
     ) -> None:
         number = to_int(target)
         table, now = protocol.table, protocol.clock.seconds()
         seeds = protocol.closest(number, size) or table.suspects(number)[:ksize]
         table.looked_up(number, now)
-        self.lookup = Lookup(number, ksize, alpha, protocol.own_id, seeds)
+        self.lookup = Lookup(number, ksize, alpha, protocol.own_id, [*more, *seeds])
         #: every value met, in the order of arrival
         self.found: list[Found] = []
         #: told of every step, if anybody wants to know

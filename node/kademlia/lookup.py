@@ -165,9 +165,9 @@ class Lookup:
         return [c.contact for c in self.candidates if c.state is State.ANSWERED][: self.ksize]
 
     @property
-    def anybody(self) -> bool:
-        """Tell whether any contact answered, passed over or not."""
-        return any(c.state in (State.ANSWERED, State.PASSED) for c in self.candidates)
+    def passed(self) -> list[Contact]:
+        """Return the contacts passed over, closest first."""
+        return [c.contact for c in self.candidates if c.state is State.PASSED]
 
     def unreached(self) -> list[Contact]:
         """Return the contacts that did not answer and are closer than the farthest of `closest`."""

@@ -14,7 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from kademlia.errors import KademliaError, NoPeersReachable
-from kademlia.ids import to_bytes
+from kademlia.ids import to_bytes, to_int
 from kademlia.publishing import large_size
 
 if TYPE_CHECKING:
@@ -190,9 +190,9 @@ class Maintenance:
         """Return the k closest to a record without a lookup, where this peer is one of them.
 
         The own subtree is known whole (section 2.4), so the neighbours of such a key are too (section 2.5).  A
-        large record needs to know, too, which of them take it.
+        large record needs to know, too, that all of them take it.
         """
-        closest = self.publisher.holders_known(record)
+        closest = self.publisher.with_self(record.key, self.publisher.protocol.closest(to_int(record.key)))
         if None not in closest:
             return None
         speakers, size = self.publisher.protocol.transfers.speakers, large_size(record)

@@ -14,6 +14,7 @@ from kademlia.parts import MAX_VALUE, is_large
 from kademlia.protocol import FULL, version_in
 from kademlia.reading import Fetched, Reader
 from kademlia.records import Publication, Record, Value, content_of, encode_value, is_value
+from kademlia.widening import widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,8 +77,8 @@ class Publisher:
         it because every holder is full.
         """
         size = check_value(value, self.protocol.transfers.max_value)
-        crawl = await self._converge(key, size)
-        holders = self.with_self(key, crawl.lookup.closest())
+        crawl, closest = await self._converge(key, size)
+        holders = self.with_self(key, closest)
         version = self.keeper.next_version(key)
         for _ in range(MAX_RAISES):
             now = self.keeper.wall()
@@ -114,19 +115,20 @@ class Publisher:
 
         Raises `NoPeersReachable` when no other peer answers.
         """
-        crawl = await self._converge(record.key, large_size(record))
-        return self.with_self(record.key, crawl.lookup.closest())
+        _, closest = await self._converge(record.key, large_size(record))
+        return self.with_self(record.key, closest)
 
     def holders_known(self, record: Record) -> list[Contact | None]:
         """Return the k closest contacts that can hold a record, as far as is known, and this peer as `holders`."""
         return self.with_self(record.key, self.protocol.closest(to_int(record.key), large_size(record)))
 
-    async def _converge(self, key: bytes, size: int) -> Crawl:
+    async def _converge(self, key: bytes, size: int) -> tuple[Crawl, list[Contact]]:
         crawl = self.crawl(key, size)
         await crawl.run()
-        if not crawl.lookup.anybody:
+        closest = crawl.lookup.closest()
+        if not closest and not crawl.lookup.passed:
             raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
-        return crawl
+        return crawl, closest if not size else await widen(self.protocol, crawl, self.ksize, self.alpha, size)
 
     def with_self(self, key: bytes, closest: Iterable[Contact]) -> list[Contact | None]:
         """Return the k closest of some contacts and this peer, which stands as None."""

@@ -66,8 +66,10 @@ class Pull:
         self.timer: DelayedCall | None = None
         self._pulls = pulls
         self._buffer = bytearray()
+        #: offset of the part to ask for next, and of those to ask for again
         self._asked = 0
-        self._in_flight = 0
+        self._again: list[int] = []
+        self.in_flight = 0
         self._window = 1.0
         self._threshold = float(WINDOW)
         self._recovered = 0
@@ -86,12 +88,15 @@ class Pull:
         """Ask for one more part; tell whether there was one to ask for."""
         size = self.name.parts.size
         limit = int(self._window) if self.received else 1
-        if self._ended or self._asked >= size or self._in_flight >= limit:
+        if self._ended or self.in_flight >= limit or (self._asked >= size and not self._again):
             return False
-        offset, self._asked = self._asked, self._asked + PART
-        self._in_flight += 1
+        if self._again:
+            offset = self._again.pop()
+        else:
+            offset, self._asked = self._asked, self._asked + PART
+        self.in_flight += 1
         asked = self._pulls.request(self.source, self.name, offset, partial(self._slow, offset))
-        asked.addCallback(self._answered, offset)
+        asked.addCallback(self._answered, offset, self.received)
         return True
 
     def _slow(self, offset: int) -> None:
@@ -99,15 +104,17 @@ class Pull:
             self._recovered = self._asked
             self._window = self._threshold = max(1.0, self._window / 2)
 
-    def _answered(self, answer: Answer, offset: int) -> None:
-        self._in_flight -= 1
+    def _answered(self, answer: Answer, offset: int, received: int) -> None:
+        self.in_flight -= 1
         if not self._ended:
-            self._take(answer, offset)
-        self._pulls.answered()
+            self._take(answer, offset, received)
+        self._pulls.ask()
 
-    def _take(self, answer: Answer, offset: int) -> None:
+    def _take(self, answer: Answer, offset: int, received: int) -> None:
         part, parts = answer.value, self.name.parts
-        if not answer.happened:
+        if not answer.happened and self.received > received:
+            self._again.append(offset)  # other parts came meanwhile: it is the network that loses, not the source
+        elif not answer.happened:
             self.end("lost")
         elif part is None:
             self.end("gone")
@@ -160,7 +167,6 @@ class Pulls:
         self.reserved = 0
         self._clock = clock
         self._running: dict[Name, Pull] = {}
-        self._in_flight = 0
         self._asking = False
         self._distrusted: OrderedDict[tuple[Address, Name], float] = OrderedDict()
 
@@ -188,7 +194,7 @@ class Pulls:
         pull.timer = self._clock.callLater(DEADLINE, pull.end, "late")
         if reading:
             self._reserve(pull)
-        self._ask()
+        self.ask()
         return pull
 
     def admit(self, pull: Pull) -> bool:
@@ -202,12 +208,11 @@ class Pulls:
         pull.admitted = True
         self.reserved += pull.name.parts.size
 
-    def answered(self) -> None:
-        """Go on, an answer to a request of some pull has come, or will not."""
-        self._in_flight -= 1
-        self._ask()
+    def ask(self) -> None:
+        """Ask for as many parts as may be under way, of all pulls in turn.
 
-    def _ask(self) -> None:
+        First parts are beside that: sources that do not exist must not hold up those that do.
+        """
         # A request may be answered while it is made (there is no transport any more): no recursion then.
         if self._asking:
             return
@@ -215,14 +220,11 @@ class Pulls:
         progress = True
         while progress:
             progress = False
-            for pull in list(self._running.values()):  # in turn, so that all get on
-                if self._in_flight >= MAX_IN_FLIGHT:
-                    break
-                self._in_flight += 1
-                if pull.ask_next():
+            in_flight = sum(pull.in_flight for pull in self._running.values() if pull.received)
+            for pull in list(self._running.values()):
+                if (in_flight < MAX_IN_FLIGHT or not pull.received) and pull.ask_next():
                     progress = True
-                else:
-                    self._in_flight -= 1
+                    in_flight += pull.received > 0
         self._asking = False
 
     def ended(self, pull: Pull, outcome: str) -> None:

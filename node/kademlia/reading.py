@@ -9,9 +9,10 @@ from kademlia.errors import NoPeersReachable
 from kademlia.ids import to_int
 from kademlia.parts import MAX_VALUE, Parts, is_large
 from kademlia.records import Record, Value
+from kademlia.widening import widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable, Iterable, Set
 
     from kademlia.contact import Contact
     from kademlia.protocol import KademliaProtocol
@@ -98,8 +99,8 @@ class Reader:
         them over.
         """
 
-        async def crawled(size: int) -> Crawl:
-            crawl = Crawl(self._protocol, key, self._ksize, self._alpha, "find_value", size)
+        async def crawled(size: int, seeds: Iterable[Contact] = ()) -> Crawl:
+            crawl = Crawl(self._protocol, key, self._ksize, self._alpha, "find_value", size, seeds)
             crawl.on_step, crawl.avoided, crawl.thorough = on_step, avoided, thorough
             await crawl.run()
             return crawl
@@ -109,7 +110,12 @@ class Reader:
         silent = not crawl.found and crawl.lookup.requests > 0 and not closest
         speakers = self._protocol.transfers.speakers
         if not crawl.found and any(map(speakers.refuses, closest)):
-            crawl = await crawled(MAX_VALUE + 1)
+            size = MAX_VALUE + 1
+            crawl = await crawled(size)
+            met = {contact.id for contact in crawl.lookup.closest()}
+            wider = await widen(self._protocol, crawl, self._ksize, self._alpha, size) if not crawl.found else []
+            if any(contact.id not in met for contact in wider):
+                crawl = await crawled(size, wider)
         return crawl, silent
 
     async def _whole(

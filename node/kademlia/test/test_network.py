@@ -327,7 +327,8 @@ class Faithful(SynchronousTestCase):
 
     def test_impossible_parameters_are_refused(self) -> None:
         """Before anything is started."""
-        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}):
+        sizes = ({"max_value": 8191}, {"max_value": (16 << 20) + 1})
+        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes):
             self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
 
     def test_the_profiles_have_the_ratios_of_the_paper(self) -> None:
