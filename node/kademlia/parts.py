@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 #: bytes of an encoded value that fit into a `store` request of at most 8192 bytes, which is all that rpcudp sends:
 #: list and name 8, node ID and key 22 each
 MAX_VALUE: Final = 8192 - 8 - 2 * 22
-#: bytes of a part: its answer of type byte, RPC ID, msgpack's head and these keeps within the same 8192 bytes
-PART: Final = 8160
+#: bytes of a part: its answer keeps well within the same 8192 bytes, so that with the kernel's own head it does,
+#: too, which doubles how many of them fit into a socket's buffer
+PART: Final = 7168
 #: bytes that msgpack puts before bytes or text of any size
 HEAD: Final = 5
 #: bytes of encoded values kept at hand for those who fetch their parts

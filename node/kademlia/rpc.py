@@ -12,7 +12,7 @@ What differs from `rpcudp.protocol.RPCProtocol`, and why:
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SO_RCVBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rpcudp.protocol import RPCProtocol as StockProtocol
@@ -37,6 +37,8 @@ Address = tuple[str, int]
 
 #: times a request is sent before its peer is taken to have failed; each wait is twice the one before
 ATTEMPTS = 3
+#: bytes of datagrams that the kernel is asked to keep until they are read
+RECEIVE_BUFFER = 1 << 20
 
 
 NO_EXTENSION: Extension = {}
@@ -120,6 +122,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         # Twisted's `write` parses the address up to five times for each datagram.  Ours are known to be numeric.
         port_socket = getattr(self.transport, "socket", None)
         self._sendto = None if port_socket is None else port_socket.sendto
+        if port_socket is not None:  # Linux grants twice what it allows by default, if asked
+            port_socket.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
 
     def stopProtocol(self) -> None:  # noqa: N802  (Twisted's name)
         """Fail what still waits, so that nobody waits for ever."""

@@ -24,8 +24,8 @@ class Speakers:
         self._limits: OrderedDict[Contact, int] = OrderedDict()
 
     def learned(self, contact: Contact, limit: object) -> None:
-        """Take note of what a contact stated; anything but a number is what a stock peer states."""
-        self._limits[contact] = limit if type(limit) is int else 0
+        """Take note of what a contact stated; anything but a size is what a stock peer states."""
+        self._limits[contact] = limit if type(limit) is int and limit > 0 else 0
         self._limits.move_to_end(contact)
         if len(self._limits) > CAPACITY:
             self._limits.popitem(last=False)

@@ -210,7 +210,7 @@ class Transfers:
                 value = await pull.result()
                 if value is not None or pull.source.home == holder.home:
                     return value
-            if self._clock.seconds() > until:
+            if self._clock.seconds() > until or self._protocol.transport is None:
                 break
             await self._pause(LAST_PAUSE)
         return None

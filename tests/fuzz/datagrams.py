@@ -10,6 +10,7 @@ import msgpack
 from harness import Finding, Reactor, main
 from kademlia.intervals import PROFILES
 from kademlia.network import Server
+from kademlia.parts import PART
 from kademlia.routing import REPLACEMENT_FACTOR
 from kademlia.speakers import CAPACITY as SPEAKERS
 from kademlia.storage import MemoryStorage
@@ -166,7 +167,7 @@ class Datagrams:
         if name == "offer":
             arguments += self._name(rng)
         elif name == "part":
-            arguments += [self._name(rng)[1], rng.choice((0, 8160, rng.getrandbits(32)))]
+            arguments += [self._name(rng)[1], rng.choice((0, PART, rng.getrandbits(32)))]
         if rng.random() < 0.05:
             arguments.insert(rng.randrange(len(arguments) + 1), self._thing(rng, 2))
         if rng.random() < 0.05 and arguments:
@@ -182,7 +183,7 @@ class Datagrams:
         if dice < 0.65:
             return {"parts": self._name(rng)}
         if dice < 0.8:
-            return rng.choice((LARGE[:8160], LARGE[8160:], rng.randbytes(8160)))
+            return rng.choice((LARGE[:PART], LARGE[PART:], rng.randbytes(PART)))
         return rng.choice((True, False, None, self._id(rng), self._thing(rng, 3)))
 
     def _name(self, rng: random.Random) -> list[object]:

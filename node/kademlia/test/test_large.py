@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.codec import REQUEST, decode
+from kademlia.contact import Contact
 from kademlia.errors import NoPeersReachable, ValueTooLarge
 from kademlia.ids import digest
 from kademlia.parts import MAX_VALUE, PART, is_large
 from kademlia.records import MAX_SIZE, encode_value
 from kademlia.rpc import Reply
+from kademlia.speakers import CAPACITY, Speakers
 from kademlia.sqlite_store import SQLiteStorage
 from kademlia.test.virtual import Address, Network, home, requests
 
@@ -51,6 +53,12 @@ class Rough(Network):
             if self.rng.random() >= self.loss:
                 wait = self.latency + self.rng.random() * self.jitter
                 self.callLater(wait, self._deliver, datagram, source, target)
+
+
+def message_of(datagram: bytes) -> object:
+    """Return the name of a request, None of an answer."""
+    message = decode(datagram)
+    return message.body[0] if message.kind == REQUEST else None
 
 
 def parts_from(network: Network, server: Server) -> int:
@@ -373,8 +381,38 @@ class Names(SynchronousTestCase):
         network.sent.clear()
         assert network.result(servers[0].set("key", b"x" * (MAX_VALUE - 3)))
         assert network.result(servers[5].get("key")) == b"x" * (MAX_VALUE - 3)
-        names = {m.body[0] for m in (decode(datagram) for _, _, datagram in network.sent) if m.kind == REQUEST}
-        assert names <= {"find_node", "find_value", "store"}
+        names = {message_of(datagram) for _, _, datagram in network.sent}
+        assert names <= {"find_node", "find_value", "store", None}
+
+    def test_what_a_peer_takes_is_asked_once_and_again_when_it_was_restarted(self) -> None:
+        """Another program may answer there then."""
+        network = Network()
+        first, second = network.grow(2)
+        speakers = first.protocol.transfers.speakers
+        contact = next(first.table.entries()).contact
+        network.sent.clear()
+        for number in range(3):
+            record = first.publisher.keeper.accept(KEY, LARGE, number + 1, 600)
+            assert network.result(first.protocol.store_at(contact, record)).value is True
+            assert speakers.takes(contact, MAX_SIZE)
+            assert sum(message_of(datagram) == "ping" for _, _, datagram in network.sent) == 1
+        network.kill(second)
+        again = network.server(1)
+        network.result(again.bootstrap([home(first)]))
+        assert not speakers.known(contact)
+
+    def test_what_is_known_of_peers_is_bounded(self) -> None:
+        """Those learned least recently are forgotten; nonsense is what a stock peer would state."""
+        speakers = Speakers()
+        contacts = [Contact(digest(number), "10.0.0.1", 1) for number in range(CAPACITY + 10)]
+        for contact in contacts:
+            speakers.learned(contact, 9_000)
+        assert [speakers.known(contact) for contact in contacts] == [False] * 10 + [True] * CAPACITY
+        for nonsense in ("9000", None, -1, 2.0, True, [1]):
+            speakers.learned(contacts[0], nonsense)
+            assert speakers.refuses(contacts[0])
+        assert speakers.without_refusers(contacts[:1] + contacts[-1:], 9_000) == contacts[-1:]
+        assert speakers.without_refusers(contacts[-1:], 9_001) == []
 
     def test_a_lookup_that_fetches_parts_can_be_watched(self) -> None:
         """Which holder gave the value, and which did not."""

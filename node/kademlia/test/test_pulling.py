@@ -218,6 +218,20 @@ class Offered(SynchronousTestCase):
         self.network.run(pulling.DEADLINE + 5)
         assert self.network.calls == []
 
+    def test_a_read_ends_when_the_peer_stops(self) -> None:
+        """Those that wait for room, too."""
+        other = self.network.server(1)
+        self.network.result(other.bootstrap([home(self.peer)]))
+        for number in range(12):
+            other.publisher.keeper.accept(digest(str(number)), VALUE, 5, 600)
+        reads = [self.peer.get(str(number)) for number in range(12)]
+        for _ in range(10):
+            self.network.advance(self.network.latency)
+        assert len(self.pulls) == pulling.MAX_PER_SOURCE
+        self.peer.stop()
+        assert [self.successResultOf(read) for read in reads] == [None] * 12
+        assert (len(self.pulls), self.pulls.reserved) == (0, 0)
+
 
 class Offering(SynchronousTestCase):
     """Receivers that do not what they should, from the offering side."""
