@@ -144,9 +144,7 @@ class Reader:
         excluded = {other.holder.id for other in crawl.found}
         if is_large(value):
             speakers, met = self._protocol.transfers.speakers, [c.contact for c in crawl.lookup.candidates]
-            excluded |= {
-                contact.id for contact in met if speakers.known(contact) and not speakers.takes(contact, 1)
-            }
+            excluded |= {contact.id for contact in met if speakers.refuses(contact)}
         place = crawl.lookup.closest_without(excluded)
         if place is None:
             return

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.codec import REQUEST, decode
 from kademlia.contact import Contact
+from kademlia.crawling import Crawl
 from kademlia.errors import NoPeersReachable, ValueTooLarge
 from kademlia.ids import digest
 from kademlia.parts import MAX_VALUE, PART, is_large
-from kademlia.records import MAX_SIZE, encode_value
+from kademlia.records import MAX_SIZE, encode_value, sha256
 from kademlia.rpc import Reply
 from kademlia.speakers import CAPACITY, Speakers
 from kademlia.sqlite_store import SQLiteStorage
@@ -24,6 +26,7 @@ from kademlia.test.virtual import Address, Network, home, requests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kademlia.crawling import Step
     from kademlia.network import Server
     from kademlia.records import Value
 
@@ -269,7 +272,7 @@ class Liars(SynchronousTestCase):
         """Return what is made of an honest part."""
         return {
             "other bytes": lambda part: bytes(len(part)),
-            "one wrong bit": lambda part: bytes([part[0] ^ 1]) + part[1:],
+            "one wrong bit": lambda part: part[:-1] + bytes([part[-1] ^ 1]),
             "too short": lambda part: part[:-1],
             "too long": lambda part: part + b"x",
             "empty": lambda _: b"",
@@ -306,7 +309,13 @@ class Liars(SynchronousTestCase):
         """Three of four lie; the reader gets the value from the fourth."""
         for name, lie in self.lies().items():
             network, reader = self.network_of(lambda server, lie=lie: self.lying(server, lie))  # type: ignore[misc]
-            assert network.result(reader.get("key")) == LARGE, name
+            steps: list[Step] = []
+            found = network.result(ensureDeferred(reader.publisher.fetch(KEY, steps.append)))
+            assert found is not None
+            assert found.value == LARGE, name
+            events = [(step.event, step.contact.id) for step in steps]
+            for at, (event, node_id) in enumerate(events):
+                assert event != "broken" or ("asked", node_id) not in events[at:]
             assert reader.protocol.transfers.pulls.reserved == 0
 
     def test_whatever_a_holder_claims_the_value_to_be_another_is_asked(self) -> None:
@@ -395,11 +404,44 @@ class Names(SynchronousTestCase):
             record = first.publisher.keeper.accept(KEY, LARGE, number + 1, 600)
             assert network.result(first.protocol.store_at(contact, record)).value is True
             assert speakers.takes(contact, MAX_SIZE)
-            assert sum(message_of(datagram) == "ping" for _, _, datagram in network.sent) == 1
+            assert self.questions(network) == 1
         network.kill(second)
         again = network.server(1)
         network.result(again.bootstrap([home(first)]))
-        assert not speakers.known(contact)
+        network.run(2)  # it is handed what it should hold
+        assert self.questions(network) == 2
+        assert again in network.holders(KEY)
+
+    @staticmethod
+    def questions(network: Network) -> int:
+        """Return how often somebody was asked what it takes."""
+        sent = [decode(datagram) for _, _, datagram in network.sent]
+        return sum(m.kind == REQUEST and m.body[0] == "ping" and "p" in m.extension for m in sent)
+
+    def test_a_stock_peer_is_told_of_closer_peers_in_place_of_a_large_value(self) -> None:
+        """Its request has no extension; it gets a list of contacts and nothing behind it."""
+        network = Network()
+        servers = network.grow(4, ksize=4)
+        assert network.result(servers[0].set("key", LARGE))
+        asked = servers[0].protocol.call(home(servers[1]), "find_value", servers[0].id, KEY)
+        answer = network.result(asked)
+        assert isinstance(answer.value, list)
+        assert len(answer.value) == 2
+        assert answer.extension == {}
+
+    def test_values_of_one_who_holds_none_of_them_are_handed_out_while_they_are_offered(self) -> None:
+        """However many there are, and no longer."""
+        network = Network()
+        network.grow(8, ksize=2)
+        network.run(1)
+        keys = [f"key {number}" for number in range(30)]
+        publisher = network.servers[0]
+        keys = [key for key in keys if publisher not in network.closest(digest(key), 2)]
+        publisher.protocol.transfers.shelf._capacity = 0
+        published = [publisher.publish(key, LARGE + key.encode()) for key in keys]
+        assert [network.result(one).replicas for one in published] == [2] * len(keys)
+        assert len(keys) > 10
+        assert publisher.protocol.transfers.shelf._lent == {}
 
     def test_what_is_known_of_peers_is_bounded(self) -> None:
         """Those learned least recently are forgotten; nonsense is what a stock peer would state."""
@@ -413,6 +455,20 @@ class Names(SynchronousTestCase):
             assert speakers.refuses(contacts[0])
         assert speakers.without_refusers(contacts[:1] + contacts[-1:], 9_000) == contacts[-1:]
         assert speakers.without_refusers(contacts[-1:], 9_001) == []
+
+    def test_a_thorough_lookup_meets_every_holder_but_those_that_are_avoided(self) -> None:
+        """Also where it hears of them from others only."""
+        network = Network()
+        servers = network.grow(60, ksize=4)
+        assert network.result(servers[0].set("key", LARGE))
+        avoided, *others = network.closest(KEY, 4)
+        reader = network.closest(KEY, 60)[-1]
+        assert reader.table.get(avoided.id) is None
+        crawl = Crawl(reader.protocol, KEY, 4, 3, "find_value")
+        crawl.avoided, crawl.thorough = {avoided.id}, True
+        network.result(crawl.run())
+        assert {found.holder.id for found in crawl.found} == {server.id for server in others}
+        assert {found.order[1] for found in crawl.found} == {sha256(encode_value(LARGE))}
 
     def test_a_lookup_that_fetches_parts_can_be_watched(self) -> None:
         """Which holder gave the value, and which did not."""

@@ -44,6 +44,13 @@ class Fresh(SynchronousTestCase):
             assert values(network, network.closest(KEY, 3)) == {value}
             assert {network.result(server.get("key")) for server in servers} == {value}
 
+    def test_replaced_large_values_are_not_remembered(self) -> None:
+        """Replaced small ones are, to recognise stock holders that repeat them; those never have a large one."""
+        keeper = Network().server(0).publisher.keeper
+        for version, value in enumerate((SMALL, LARGE, OTHER, SMALL), start=1):
+            keeper.accept(KEY, value, version, DAY)
+        assert keeper._replaced == {KEY: bytes(msgpack.packb(SMALL))}
+
     def test_across_a_partition_the_newer_one_wins_whichever_is_large(self) -> None:
         """Those that were cut off notice, doubt what they have and take over what is newer."""
         for old, new in ((LARGE, SMALL), (SMALL, LARGE), (LARGE, OTHER)):
@@ -76,7 +83,15 @@ class Fresh(SynchronousTestCase):
         assert values(network, holders) == {OTHER}
 
     @settings(max_examples=30, deadline=None)
-    @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from((SMALL, LARGE, OTHER))), min_size=2, max_size=3))
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(1, 2), st.builds(bytes.__add__, st.sampled_from((SMALL, LARGE)), st.binary(max_size=2))
+            ),
+            min_size=2,
+            max_size=3,
+        )
+    )
     def test_concurrent_publications_end_alike_at_every_peer_in_whatever_order(
         self, publications: list[tuple[int, bytes]]
     ) -> None:
@@ -253,12 +268,39 @@ class StockPeers(SynchronousTestCase):
                 assert self.network.result(reader.get(f"key {number}")) == LARGE + b"%d" % number
         assert not {"offer", "part"} & set(self.asked)
 
+    def test_a_stock_peer_that_should_be_given_a_large_value_is_only_asked_what_it_takes(self) -> None:
+        """It is there and does not take it, which is no failure of either."""
+        (ours,) = self.grow(ours=1, stock=1, ksize=4)
+        record = ours.publisher.keeper.accept(KEY, LARGE, 5, DAY)
+        contact = next(ours.table.entries()).contact
+        for _ in range(2):
+            answer = self.network.result(ours.protocol.store_at(contact, record))
+            assert (answer.happened, answer.value) == (True, False)
+        self.network.run(1)
+        assert self.asked.count("ping") == 1
+        assert not {"offer", "part"} & set(self.asked)
+
     def test_fewer_than_k_that_take_it_are_enough(self) -> None:
         """Every one of them holds it then."""
         ours = self.grow(ours=3, stock=9, ksize=6)
         published = self.network.result(ours[1].publish("key", LARGE))
         assert published.replicas == published.asked == 3
         assert {self.network.result(reader.get("key")) for reader in ours} == {LARGE}
+
+    def test_a_found_value_is_cached_at_the_closest_peer_that_takes_it(self) -> None:
+        """Stock peers in between are no hindrance."""
+        ours = self.grow(ours=12, stock=12, ksize=4)
+        repaired = 0
+        for number in range(20):
+            key = digest(f"key {number}")
+            assert self.network.result(ours[0].set(f"key {number}", LARGE))
+            first = next(server for server in self.network.closest(key, 24) if server in self.network.holders(key))
+            first.storage.delete(key)
+            reader = next(s for s in self.network.closest(key, 24)[::-1] if home(s) not in self.stock)
+            assert self.network.result(reader.get(f"key {number}")) == LARGE
+            self.network.run(1)
+            repaired += first in self.network.holders(key)
+        assert repaired > 16  # it is not, where the first peer asked had the value
 
     def test_stock_peers_see_no_large_value_and_are_not_suspected(self) -> None:
         """They are told of closer peers; small values they see as ever."""
