@@ -13,12 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from kademlia.codec import HEADER, REQUEST, decode
 from kademlia.ids import digest
 from kademlia.parts import MAX_VALUE, PART
-from kademlia.storage import MemoryStorage
+from kademlia.sqlite_store import SQLiteStorage
+from kademlia.storage import MemoryStorage, ends
 from kademlia.test.virtual import DAY, HOUR, Address, Network, home, requests
 
 if TYPE_CHECKING:
     from kademlia.network import Server
     from kademlia.records import Value
+    from kademlia.storage import Storage
 
 KEY = digest("key")
 LARGE = bytes(range(256)) * 200
@@ -203,13 +205,17 @@ class Kept(SynchronousTestCase):
 
     def test_a_page_of_a_store_ends_early_where_values_are_large(self) -> None:
         """And all of them are read in the end."""
-        storage = MemoryStorage()
-        keeper = Network().server(0, storage=storage).publisher.keeper
-        for number in range(20):
-            keeper.accept(digest(number), bytes(1 << 20), 1, DAY)
-        first = storage.page(None, 100)
-        assert len(first) == 4
-        assert len(storage.page(first[-1].key, 3)) == 3
+        stores: list[Storage] = [MemoryStorage(), SQLiteStorage(self.mktemp())]
+        for storage in stores:
+            self.addCleanup(storage.close)
+            keeper = Network().server(0, storage=storage).publisher.keeper
+            for number in range(10):
+                keeper.accept(digest(number), bytes(1 << 20), 1, DAY)
+            pages = [storage.page(None, 100)]
+            while not ends(pages[-1], 100):
+                pages.append(storage.page(pages[-1][-1].key, 100))
+            assert [len(page) for page in pages] == [4, 4, 2]
+            assert [record.key for page in pages for record in page] == sorted(map(digest, range(10)))
 
 
 class StockPeers(SynchronousTestCase):
