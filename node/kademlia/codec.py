@@ -50,19 +50,19 @@ class Message(NamedTuple):
 _packer = msgpack.Packer()
 
 
+class Packed(bytes):
+    """An answer that is msgpack already."""
+
+    __slots__ = ()
+
+
 def pack(body: object, extension: Extension | None = None) -> bytes:
     """Return what a datagram carries behind its RPC ID: the same for every peer that is told the same.
 
     Raises `OverflowError` for an integer that msgpack cannot carry.
     """
-    packed: bytes = _packer.pack(body)
+    packed: bytes = body if type(body) is Packed else _packer.pack(body)
     return packed + _packer.pack(extension) if extension else packed
-
-
-class Packed(bytes):
-    """An answer that is msgpack already."""
-
-    __slots__ = ()
 
 
 def pack_array(items: list[bytes]) -> Packed:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from kademlia.errors import ConfigurationError
 from kademlia.ids import ID_BYTES
 from kademlia.intervals import PROFILES, Intervals
+from kademlia.records import LEAST_MAX_VALUE, MAX_SIZE, MOST_MAX_VALUE
 from kademlia.storage import MAX_BYTES, MAX_KEYS
 from kademlia.tables import Table, parse_address
 
@@ -45,6 +46,8 @@ class StorageSettings:
     kind: str = "sqlite"
     max_keys: int = MAX_KEYS
     max_bytes: int = MAX_BYTES
+    #: bytes of the largest value that is published, taken from others or read
+    max_value: int = MAX_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ def load_settings(path: str | Path) -> Settings:
             kind,
             storage.integer("max_keys", MAX_KEYS, 1, 2**62),
             storage.integer("max_bytes", MAX_BYTES, 1, 2**62),
+            storage.integer("max_value", MAX_SIZE, LEAST_MAX_VALUE, MOST_MAX_VALUE),
         ),
         token=_token(tables["control"]),
         log_level=tables["log"].choice("level", "info", LOG_LEVELS),

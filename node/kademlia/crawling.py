@@ -10,11 +10,13 @@ from twisted.internet.defer import Deferred
 from kademlia.contact import Contact, parse_contact
 from kademlia.ids import to_int
 from kademlia.lookup import Lookup
+from kademlia.parts import Parts, parse_parts
 from kademlia.protocol import DOUBTFUL, life_in, version_in
 from kademlia.records import Value, is_value, order_of
+from kademlia.transfers import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Set
 
     from kademlia.protocol import KademliaProtocol
     from kademlia.rpc import Answer
@@ -26,7 +28,8 @@ MAX_CONTACTS = 20
 class Found(NamedTuple):
     """A value that a lookup met, and who answered it."""
 
-    value: Value
+    #: of a large value, its name
+    value: Value | Parts
     #: None from a plain peer
     version: int | None
     #: seconds
@@ -38,7 +41,8 @@ class Found(NamedTuple):
     @property
     def order(self) -> tuple[int, bytes]:
         """Sort key of what holders answer: as `Record.order`."""
-        return order_of(self.version or 0, self.value)
+        version = self.version or 0
+        return (version, self.value.sha256) if isinstance(self.value, Parts) else order_of(version, self.value)
 
 
 class Step(NamedTuple):
@@ -46,7 +50,7 @@ class Step(NamedTuple):
 
     #: seconds since the lookup began
     at: float
-    #: "asked", "slow", "answered", "value" or "failed"
+    #: "asked", "slow", "answered", "value" or "failed"; of a large value then "fetched" or "broken"
     event: str
     contact: Contact
     #: XOR of the contact's ID and the target
@@ -60,24 +64,39 @@ class Step(NamedTuple):
 class Crawl:
     """One lookup under way.
 
-    `method` is "find_node", or "find_value", which ends at the first value.  `run` may be called once.
+    `method` is "find_node", or "find_value", which ends at the first value.  With a `size`, the k closest that
+    take an encoded value of so many bytes are looked for: stock peers are passed over.  `run` may be called once.
     """
 
-    def __init__(self, protocol: KademliaProtocol, target: bytes, ksize: int, alpha: int, method: str) -> None:
+    def __init__(
+        self,
+        protocol: KademliaProtocol,
+        target: bytes,
+        ksize: int,
+        alpha: int,
+        method: str,
+        size: int = 0,
+        more: Iterable[Contact] = (),
+    ) -> None:
         number = to_int(target)
         table, now = protocol.table, protocol.clock.seconds()
-        seeds = table.closest(number, ksize) or table.suspects(number)[:ksize]
+        seeds = protocol.closest(number, size) or table.suspects(number)[:ksize]
         table.looked_up(number, now)
-        self.lookup = Lookup(number, ksize, alpha, protocol.own_id, seeds)
+        self.lookup = Lookup(number, ksize, alpha, protocol.own_id, [*more, *seeds])
         #: every value met, in the order of arrival
         self.found: list[Found] = []
         #: told of every step, if anybody wants to know
         self.on_step: Callable[[Step], None] | None = None
         self._protocol = protocol
         self._method = method
+        self._size = size
+        self._question = protocol.question(method, target, size)
         # Nobody is told that there is no value while a holder may only be slow.
-        self._thorough = method == "find_value"
-        self._question = protocol.question(method, target)
+        self._patient = method == "find_value"
+        #: node IDs that are not asked
+        self.avoided: Set[bytes] = frozenset()
+        #: whether all of the k closest are asked, even where one has a value that it does not doubt
+        self.thorough = False
         self._started = now
         self._done: Deferred[Found | None] = Deferred()
         self._finished = False
@@ -90,6 +109,9 @@ class Crawl:
         The first value ends it at once (section 2.3).  Only where its holder doubts it, the others among the k
         closest are asked too, and the newest wins.
         """
+        for candidate in list(self.lookup.candidates) if self.avoided else ():
+            if candidate.contact.id in self.avoided:
+                self.lookup.avoid(candidate.contact)
         self._advance()
         return self._done
 
@@ -107,7 +129,7 @@ class Crawl:
                 answered, slow = partial(self._answered, contact), partial(self._slow, contact)
                 self._protocol.send(contact, self._method, self._question, answered, slow)
         self._advancing = False
-        if not self._finished and (self.lookup.done if self._thorough else self.lookup.converged):
+        if not self._finished and (self.lookup.done if self._patient else self.lookup.converged):
             self._finish()
 
     def _slow(self, contact: Contact) -> None:
@@ -122,19 +144,24 @@ class Crawl:
         """Fall back on the own table where fewer than k may still answer: all name the same k, dead or not."""
         if self.lookup.lacking:
             enough = self.lookup.ksize + len(self.lookup.candidates)
-            self.lookup.learn(self._protocol.table.closest(self.lookup.target, enough))
+            contacts = self._protocol.table.closest(self.lookup.target, enough)
+            if self._size:
+                contacts = self._protocol.transfers.speakers.without_refusers(contacts, self._size)
+            self.lookup.learn(contact for contact in contacts if contact.id not in self.avoided)
 
     def _answered(self, contact: Contact, answer: Answer) -> None:
         if self._finished:
             return
         value = answer.value
         if answer.happened and isinstance(value, list):
+            if (self._size or self._patient) and PARTS not in answer.extension:
+                self._protocol.transfers.speakers.learned(contact, 0)  # ours state here what they take
             self._learned(contact, value)
         elif (found := self._value_in(answer, contact)) is not None:
             self.lookup.answered(contact)
             self.found.append(found)
             self._step("value", contact)
-            if not found.doubtful:
+            if not (found.doubtful or self.thorough):
                 self._finish()
         else:
             self.lookup.failed(contact)
@@ -145,13 +172,16 @@ class Crawl:
     def _learned(self, contact: Contact, rows: list[object]) -> None:
         limit = max(self.lookup.ksize, MAX_CONTACTS)
         contacts = [new for row in self._unmet(rows[:limit]) if (new := parse_contact(row)) is not None]
-        self.lookup.answered(contact, contacts)
+        if self._size and not self._protocol.transfers.speakers.takes(contact, self._size):
+            self.lookup.pass_over(contact, contacts)
+        else:
+            self.lookup.answered(contact, contacts)
         self._step("answered", contact, len(contacts))
         if not contacts:
             return
         now = self._protocol.clock.seconds()
         for learned in contacts:
-            if self._protocol.table.backed_off(learned, now):
+            if self._protocol.table.backed_off(learned, now) or learned.id in self.avoided:
                 self.lookup.avoid(learned)
         self._make_up()
 
@@ -194,6 +224,10 @@ def value_in(answer: Answer, contact: Contact, expire: float) -> Found | None:
     if not (answer.happened and isinstance(answer.value, dict)):
         return None
     value, extension = answer.value.get("value"), answer.extension
+    version = version_in(extension)
     if not is_value(value):
-        return None
-    return Found(value, version_in(extension), life_in(extension, expire), contact, DOUBTFUL in extension)
+        parts = answer.value.get("parts")
+        value = parse_parts(*parts) if isinstance(parts, list) and len(parts) == 2 and version else None
+        if value is None:
+            return None
+    return Found(value, version, life_in(extension, expire), contact, DOUBTFUL in extension)

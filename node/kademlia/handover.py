@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.logger import Logger
 
 from kademlia.ids import to_bytes, to_int
+from kademlia.publishing import large_size
+from kademlia.storage import ends
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,8 +31,9 @@ WINDOW = 8
 PAGE = 32
 #: peers that wait for their turn; an ID costs nothing to invent, and whom we forget is served by replication
 MAX_JOINING = 256
-#: records kept for holders that could not be given them
+#: records kept for holders that could not be given them, and the bytes of their values
 MAX_MISSED = 1000
+MAX_MISSED_BYTES = 32 << 20
 
 
 class Handover:
@@ -48,6 +51,7 @@ class Handover:
         self._joining: OrderedDict[bytes, Contact] = OrderedDict()
         self._missed: OrderedDict[bytes, dict[bytes, Record]] = OrderedDict()
         self._missed_count = 0
+        self._missed_bytes = 0
         self._handing_over = False
 
     def stop(self) -> None:
@@ -57,18 +61,23 @@ class Handover:
     def missed(self, contact: Contact, record: Record) -> None:
         """Remember that a holder could not be given a record, for when it is heard from again."""
         records = self._missed.setdefault(contact.id, {})
-        self._missed_count += record.key not in records
+        before = records.get(record.key)
+        self._missed_count += before is None
+        self._missed_bytes += record.size - (0 if before is None else before.size)
         records[record.key] = record
         self._missed.move_to_end(contact.id)
-        while self._missed_count > MAX_MISSED:
-            oldest = next(iter(self._missed))
-            self._missed_count -= len(self._missed.pop(oldest))
+        while self._missed_count > MAX_MISSED or self._missed_bytes > MAX_MISSED_BYTES:
+            self._forget_missed(next(iter(self._missed)))
+
+    def _forget_missed(self, node_id: bytes) -> dict[bytes, Record]:
+        records = self._missed.pop(node_id, {})
+        self._missed_count -= len(records)
+        self._missed_bytes -= sum(record.size for record in records.values())
+        return records
 
     def joined(self, contact: Contact) -> None:
         """Give a peer that joined what it missed, and then the pairs it is one of the k closest for."""
-        missed = self._missed.pop(contact.id, {})
-        self._missed_count -= len(missed)
-        for record in missed.values():
+        for record in self._forget_missed(contact.id).values():
             self.publisher.protocol.store_at(contact, record)
         if self._stopped or not self.keeper.storage.count or not self.table.shares_keys(contact):
             return
@@ -111,7 +120,7 @@ class Handover:
         while not self._stopped:
             page = self.keeper.storage.page(after, PAGE)
             yield [record for record in page if record.key <= last]
-            if len(page) < PAGE or page[-1].key >= last:
+            if ends(page, PAGE) or page[-1].key >= last:
                 return
             after = page[-1].key
             await self._breathe()
@@ -121,7 +130,7 @@ class Handover:
         if record.expires_at <= self.keeper.wall():
             return False
         key = to_int(record.key)
-        closest = self.table.closest(key, self.table.ksize)
+        closest = self.publisher.protocol.closest(key, large_size(record))
         if contact not in closest:
             return False
         we_are_closer = self.table.own_number ^ key < to_int(contact.id) ^ key

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kademlia.parts import is_large
 from kademlia.records import Record, Value, encode_value
 
 if TYPE_CHECKING:
@@ -86,7 +87,16 @@ class Keeper:
         self.storage.put(record)
         return record
 
+    def has_room(self, key: bytes, size: int) -> bool:
+        """Tell whether an encoded value of `size` bytes would be within the store's quotas."""
+        storage, held = self.storage, self.storage.get(key)
+        if held is None and storage.count >= storage.max_keys:
+            return False
+        return storage.size + size - (held.size if held else 0) <= storage.max_bytes
+
     def _remember_replaced(self, record: Record) -> None:
+        if is_large(record.value):
+            return  # no stock holder has ever had it
         self._replaced[record.key] = encode_value(record.value)
         self._replaced.move_to_end(record.key)
         if len(self._replaced) > MAX_REPLACED:

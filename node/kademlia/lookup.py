@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from kademlia.contact import Contact
 
 
+#: candidates passed over, as a multiple of k, after which a lookup that passes over some takes what it has
+MAX_PASSED = 4
+
+
 class State(Enum):
     """What a lookup knows of a candidate."""
 
@@ -33,10 +37,12 @@ class State(Enum):
     SLOW = auto()
     ANSWERED = auto()
     FAILED = auto()
+    #: answered, but cannot be one of those that are looked for
+    PASSED = auto()
 
 
 # Members of an enumeration are looked up slowly, and every answer passes k candidates.
-HEARD, WAITING, SLOW, ANSWERED, FAILED = State
+HEARD, WAITING, SLOW, ANSWERED, FAILED, PASSED = State
 
 
 class Candidate:
@@ -67,8 +73,8 @@ class Lookup:
         self.met: dict[bytes, Candidate] = {}
         self._in_flight = 0
         self._fruitless = 0
-        # How many candidates are heard of or waited for, how many are slow, and how many have answered.
-        self._open = self._slow = self._answered = 0
+        # How many candidates are heard of or waited for, how many are slow, have answered, and were passed over.
+        self._open = self._slow = self._answered = self._passed = 0
         # Whether `to_ask` would find anybody but those it has found already.
         self._changed = True
         self.requests = 0
@@ -90,6 +96,8 @@ class Lookup:
 
     def to_ask(self) -> list[Contact]:
         """Return the contacts to ask now; they count as asked from here on."""
+        if self._exhausted:
+            return []
         room = self.ksize if self._fruitless >= self.alpha else self.alpha - self._in_flight
         chosen: list[Contact] = []
         if room <= 0 or not self._changed:
@@ -99,7 +107,7 @@ class Lookup:
         passed = 0
         for candidate in self.candidates:
             state = candidate.state
-            if state is FAILED or state is SLOW:
+            if state is FAILED or state is SLOW or state is PASSED:
                 continue
             passed += 1
             if state is HEARD:
@@ -124,6 +132,18 @@ class Lookup:
             self._open -= 1
             self._in_flight -= candidate.state is WAITING
         candidate.state = state
+
+    @property
+    def _exhausted(self) -> bool:
+        return self._passed >= MAX_PASSED * self.ksize
+
+    def pass_over(self, contact: Contact, contacts: Iterable[Contact]) -> None:
+        """Take in the answer of a contact that does not count as one of the k: the next takes its place."""
+        self.answered(contact, contacts)
+        self.met[contact.id].state = PASSED
+        self._answered -= 1
+        self._passed += 1
+        self._changed = True
 
     def answered(self, contact: Contact, contacts: Iterable[Contact] = ()) -> None:
         """Take in the answer of a contact: the contacts that it knows closest to the target."""
@@ -156,7 +176,7 @@ class Lookup:
     @property
     def lacking(self) -> int:
         """How many more contacts are needed for there to be k that may answer."""
-        return max(0, self.ksize - self._open - self._answered)
+        return 0 if self._exhausted else max(0, self.ksize - self._open - self._answered)
 
     @property
     def converged(self) -> bool:
@@ -164,6 +184,8 @@ class Lookup:
 
         Fewer than k are enough only when nobody else can answer any more.
         """
+        if self._exhausted and not self._in_flight:
+            return True
         if self._answered < self.ksize:
             return not (self._open or self._slow)
         return self._closest_answered(SLOW)
@@ -171,12 +193,14 @@ class Lookup:
     @property
     def done(self) -> bool:
         """Tell whether the k closest that have not failed have all answered."""
+        if self._exhausted and not self._in_flight:
+            return True
         if self._answered < self.ksize:
             return not (self._open or self._slow)
         return self._closest_answered(FAILED)
 
     def _closest_answered(self, passed_over: State) -> bool:
-        """Tell whether the k closest have answered, apart from those that failed and those of one other state."""
+        """Tell whether the k closest have answered, apart from those that cannot count and those of one state."""
         answered = 0
         for candidate in self.candidates:
             state = candidate.state
@@ -184,13 +208,18 @@ class Lookup:
                 answered += 1
                 if answered == self.ksize:
                     break
-            elif state is not FAILED and state is not passed_over:
+            elif state not in (FAILED, PASSED, passed_over):
                 return False
         return True
 
     def closest(self) -> list[Contact]:
         """Return the k closest contacts that answered, closest first."""
         return [c.contact for c in self.candidates if c.state is ANSWERED][: self.ksize]
+
+    @property
+    def passed(self) -> list[Contact]:
+        """Return the contacts passed over, closest first."""
+        return [c.contact for c in self.candidates if c.state is PASSED]
 
     def unreached(self, state: State = FAILED) -> list[Contact]:
         """Return those who failed, or are slow, and are closer than the farthest of `closest`."""

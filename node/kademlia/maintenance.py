@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from kademlia.errors import KademliaError, NoPeersReachable
 from kademlia.ids import to_bytes, to_int
+from kademlia.publishing import large_size
 
 if TYPE_CHECKING:
     import random
@@ -171,7 +172,7 @@ class Maintenance:
             self.keeper.storage.delete(record.key)
             return True
         try:
-            holders = self._holders_known(record.key) or await self.publisher.holders(record.key)
+            holders = self._holders_known(record) or await self.publisher.holders(record)
         except NoPeersReachable:
             return False
         others = [holder for holder in holders if holder is not None]
@@ -185,13 +186,17 @@ class Maintenance:
         self.stats.maintenance["replicate"] += 1
         return True
 
-    def _holders_known(self, key: bytes) -> list[Contact | None] | None:
-        """Return the k closest to a key without a lookup, where this peer is one of them.
+    def _holders_known(self, record: Record) -> list[Contact | None] | None:
+        """Return the k closest to a record without a lookup, where this peer is one of them.
 
-        The own subtree is known whole (section 2.4), so the neighbours of such a key are too (section 2.5).
+        The own subtree is known whole (section 2.4), so the neighbours of such a key are too (section 2.5).  A
+        large record needs to know, too, that all of them take it.
         """
-        closest = self.publisher.with_self(key, self.table.closest(to_int(key), self.table.ksize))
-        return closest if None in closest else None
+        closest = self.publisher.with_self(record.key, self.publisher.protocol.closest(to_int(record.key)))
+        if None not in closest:
+            return None
+        speakers, size = self.publisher.protocol.transfers.speakers, large_size(record)
+        return closest if all(c is None or not size or speakers.takes(c, size) for c in closest) else None
 
     async def republish(self) -> None:
         """Publish again what this peer published an interval ago (section 2.3)."""

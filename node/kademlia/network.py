@@ -35,8 +35,11 @@ from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
 from kademlia.intervals import PROFILES, Intervals
 from kademlia.keeper import Keeper
 from kademlia.maintenance import Maintenance
+from kademlia.parts import MAX_VALUE
 from kademlia.protocol import KademliaProtocol
-from kademlia.publishing import MAX_VALUE, Fetched, Published, Publisher
+from kademlia.publishing import Published, Publisher
+from kademlia.reading import Fetched
+from kademlia.records import LEAST_MAX_VALUE, MAX_SIZE, MOST_MAX_VALUE
 from kademlia.routing import RoutingTable
 from kademlia.stats import Stats
 from kademlia.storage import MemoryStorage, Storage
@@ -73,7 +76,8 @@ class Server:
     """One peer of the network.
 
     `ksize` and `alpha` are k and α of the paper; `id` is 20 bytes, drawn when None; `storage` holds the pairs (in
-    memory when None).  `reactor`, `rng` and `wall` (wall-clock seconds) can be given by a test that owns them.
+    memory when None); `max_value` is the most bytes of a value that it publishes, takes from others or reads.
+    `reactor`, `rng` and `wall` (wall-clock seconds) can be given by a test that owns them.
     Raises `ConfigurationError` when a parameter is impossible.
     """
 
@@ -89,9 +93,14 @@ class Server:
         rng: random.Random | None = None,
         wall: Callable[[], float] = time.time,
         shim: FaultShim | None = None,
+        max_value: int = MAX_SIZE,
     ) -> None:
         if ksize < 1 or alpha < 1:
             raise ConfigurationError(f"ksize and alpha must be at least 1, not {ksize} and {alpha}")
+        if not LEAST_MAX_VALUE <= max_value <= MOST_MAX_VALUE:
+            raise ConfigurationError(
+                f"max_value must be from {LEAST_MAX_VALUE} to {MOST_MAX_VALUE} bytes, not {max_value}"
+            )
         if id is not None and not is_id(id):
             raise ConfigurationError("a node ID is 20 bytes")
         if reactor is None:
@@ -106,8 +115,9 @@ class Server:
         self.stats = Stats()
         self.table = RoutingTable(self.id, ksize, reactor.seconds())
         incarnation = self._rng.getrandbits(48)
+        keeper = Keeper(self.storage, intervals.expire, wall)
         self.protocol = KademliaProtocol(
-            self.table, Keeper(self.storage, intervals.expire, wall), reactor, self._rng, self.stats, incarnation
+            self.table, keeper, reactor, self._rng, self.stats, incarnation, max_value
         )
         self.protocol.shim = shim
         self.publisher = Publisher(self.protocol, ksize, alpha)

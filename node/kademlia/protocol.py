@@ -1,4 +1,7 @@
-"""The five RPCs of a Kademlia peer, served and asked (paper, section 2.3; `stun` is kademlia 2.2.3's own)."""
+"""The five RPCs of a Kademlia peer, served and asked (paper, section 2.3; `stun` is kademlia 2.2.3's own).
+
+And two of ours for values larger than one datagram, `offer` and `part`, which `transfers` explains.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from kademlia.codec import NO_EXTENSION, Extension, MalformedDatagram, Packed, pack
 from kademlia.contact import Contact
 from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
-from kademlia.records import Record, is_value
+from kademlia.parts import is_large, parse_parts
+from kademlia.pulling import Name
+from kademlia.records import MAX_SIZE, Record, is_value
 from kademlia.routing import NOTHING, Heard
 from kademlia.rpc import NO_ANSWER, Address, Answer, Reply, RPCProtocol
+from kademlia.transfers import PARTS, Transfers
 
 if TYPE_CHECKING:
     import random
@@ -57,6 +63,7 @@ class KademliaProtocol(RPCProtocol):
         rng: random.Random,
         stats: Stats,
         incarnation: int,
+        max_value: int = MAX_SIZE,
     ) -> None:
         super().__init__(clock, rng, stats)
         self.table = table
@@ -70,11 +77,17 @@ class KademliaProtocol(RPCProtocol):
         self.on_start: Callable[[], None] = lambda: None
         self._marks: Extension = {INCARNATION: incarnation}
         self._probing: set[bytes] = set()
+        self.transfers = Transfers(self, max_value)
 
     def startProtocol(self) -> None:  # noqa: N802  (Twisted's name)
         """Begin: the transport is there."""
         super().startProtocol()
         self.on_start()
+
+    def stopProtocol(self) -> None:  # noqa: N802  (Twisted's name)
+        """End what is under way."""
+        super().stopProtocol()
+        self.transfers.stop()
 
     # -- the routing table learns ---------------------------------------------------------------------------------
 
@@ -88,6 +101,7 @@ class KademliaProtocol(RPCProtocol):
         if heard.probe is not None:
             self.probe(heard.probe)
         if heard.joined:
+            self.transfers.speakers.forget(contact)
             self.on_joined(contact)
         if heard.cut_off:
             self.on_cut_off()
@@ -103,7 +117,7 @@ class KademliaProtocol(RPCProtocol):
             if answer.happened and answer.value != contact.id:  # another peer answers there now
                 self.table.failed(contact, self.clock.seconds())
 
-        self.send(contact, "ping", pack(["ping", [self.own_id]], self._marks), probed)
+        self.request(contact, "ping").addCallback(probed)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -111,16 +125,12 @@ class KademliaProtocol(RPCProtocol):
         """Ping whoever is at an address; it answers with its node ID."""
         return self.call(address, "ping", self.own_id, extension=self._marks)
 
-    def question(self, name: str, target: bytes) -> bytes:
-        """Return the request `find_node` or `find_value`, packed for `send`."""
-        return pack([name, [self.own_id, target]], self._marks)
+    def question(self, name: str, target: bytes, size: int = 0) -> bytes:
+        """Return the request `find_node` or `find_value`, packed for `send`.
 
-    def offer(self, record: Record) -> bytes:
-        """Return the request to hold a record for the life it has left, packed for `send`."""
-        marks = {**self._marks, VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
-        if not record.version:  # it came from a plain peer, and goes on as one
-            marks = self._marks
-        return pack(["store", [self.own_id, record.key, record.value]], marks)
+        With a `size`, it is for contacts that take so large a value.
+        """
+        return pack([name, [self.own_id, target]], {**self._marks, PARTS: size} if size else self._marks)
 
     def send(
         self,
@@ -130,36 +140,57 @@ class KademliaProtocol(RPCProtocol):
         on_answer: Callable[[Answer], object],
         on_slow: Callable[[], object] | None = None,
     ) -> None:
-        """Send a contact a request; `RPCProtocol.request` explains the parameters."""
+        """Send a contact a request and take note of whether it answers; `begin_call` explains the parameters."""
 
         def answered(answer: Answer) -> None:
             now = self.clock.seconds()
-            if not (answer.happened or answer.extension):
+            if answer.happened or answer.extension:
+                if (heard := self.table.heard_from(contact, now)) is not NOTHING:
+                    self._react(contact, heard)
+                if PARTS in answer.extension:
+                    self.transfers.speakers.learned(contact, answer.extension[PARTS])
+            else:
                 self.table.failed(contact, now)
-            elif (heard := self.table.heard_from(contact, now)) is not NOTHING:
-                self._react(contact, heard)
+                self.transfers.speakers.forget(contact)
             on_answer(answer)
 
-        self.request((contact[1], contact[2]), name, packed, answered, on_slow)
+        self.begin_call((contact[1], contact[2]), name, packed, answered, on_slow)
+
+    def request(
+        self,
+        contact: Contact,
+        name: str,
+        *arguments: object,
+        extension: Extension = NO_EXTENSION,
+        on_slow: Callable[[], object] | None = None,
+    ) -> Deferred[Answer]:
+        """Call a contact with our node ID before the arguments, and take note of whether it answers."""
+        deferred: Deferred[Answer] = Deferred()
+        packed = pack([name, [self.own_id, *arguments]], {**self._marks, **extension})
+        self.send(contact, name, packed, deferred.callback, on_slow)
+        return deferred
 
     def ask(self, contact: Contact, name: str, target: bytes) -> Deferred[Answer]:
         """Ask a contact `find_node` or `find_value`."""
-        deferred: Deferred[Answer] = Deferred()
-        self.send(contact, name, self.question(name, target), deferred.callback)
-        return deferred
+        return self.request(contact, name, target)
 
     def store_at(self, contact: Contact, record: Record) -> Deferred[Answer]:
-        """Ask a contact to hold a record for the life it has left."""
-        deferred: Deferred[Answer] = Deferred()
-        self.send(contact, "store", self.offer(record), deferred.callback)
-        return deferred
+        """Ask a contact to hold a record for the life it has left.
+
+        A large one is offered to those that take it; a stock peer is not disturbed, and counts as having refused.
+        """
+        if record.version and is_large(record.value):
+            return self.transfers.offer(contact, record, lambda: self._life_of(record))
+        return self.request(contact, "store", record.key, record.value, extension=self._life_of(record))
 
     def store_at_all(self, contacts: Sequence[Contact], record: Record) -> Deferred[list[Answer]]:
-        """Ask several contacts at once to hold a record; fires with their answers, in the same order."""
+        """Do `store_at` at several contacts at once; fires with their answers, in the same order."""
+        if record.version and is_large(record.value):
+            return gatherResults([self.store_at(contact, record) for contact in contacts])
         answers: list[Answer] = [NO_ANSWER] * len(contacts)
         waiting = len(contacts)
         deferred: Deferred[list[Answer]] = Deferred()
-        packed = self.offer(record)
+        packed = pack(["store", [self.own_id, record.key, record.value]], {**self._marks, **self._life_of(record)})
 
         def answered(place: int, answer: Answer) -> None:
             nonlocal waiting
@@ -173,6 +204,18 @@ class KademliaProtocol(RPCProtocol):
         if not contacts:
             deferred.callback(answers)
         return deferred
+
+    def _life_of(self, record: Record) -> Extension:
+        if not record.version:  # it came from a plain peer, and goes on as one
+            return NO_EXTENSION
+        return {VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
+
+    def closest(self, target: int, size: int = 0) -> list[Contact]:
+        """Return the k closest contacts to an ID, those left out that are known not to take `size` bytes."""
+        if not size:
+            return self.table.closest(target, self.table.ksize)
+        contacts = self.table.closest(target, len(self.table))
+        return self.transfers.speakers.without_refusers(contacts, size)[: self.table.ksize]
 
     # -- being asked ----------------------------------------------------------------------------------------------
 
@@ -196,15 +239,17 @@ class KademliaProtocol(RPCProtocol):
         """Tell the caller the address that it is seen at."""
         return sender
 
-    def rpc_ping(self, sender: Address, node_id: object) -> bytes:
+    def rpc_ping(self, sender: Address, node_id: object) -> bytes | Reply:
         """Answer with the own node ID."""
         self._caller(sender, node_id)
-        return self.own_id
+        return Reply(self.own_id, {PARTS: self.transfers.limit}) if PARTS in self.extension else self.own_id
 
     def rpc_store(self, sender: Address, node_id: object, key: object, value: Any) -> bool | Reply:
         """Hold a pair.  The answer states a version newer than the one offered, if that is what is held."""
-        if not is_id(key) or not is_value(value):
-            raise MalformedDatagram("store takes a 20-byte key and bytes, text, a number or a boolean")
+        if not is_id(key) or not is_value(value) or is_large(value):
+            raise MalformedDatagram(
+                "store takes a 20-byte key and bytes or text of some 8 KB, a number or a boolean"
+            )
         self._caller(sender, node_id)
         version = version_in(self.extension)
         try:
@@ -219,22 +264,60 @@ class KademliaProtocol(RPCProtocol):
             return Reply(False, {FULL: True})
         return True if held.version == version else Reply(True, {VERSION: held.version})
 
-    def rpc_find_node(self, sender: Address, node_id: object, target: object) -> Packed:
-        """Answer with the k closest contacts known, the caller not among them."""
+    def rpc_find_node(self, sender: Address, node_id: object, target: object) -> Packed | Reply:
+        """Answer with the k closest contacts known, the caller not among them.
+
+        A caller that looks for peers which take a large value names its size, and gets the k closest of those.
+        """
         if not is_id(target):
             raise MalformedDatagram("find_node takes a 20-byte target")
         caller = self._caller(sender, node_id)
-        return self.table.closest_packed(to_int(target), exclude=caller.id)
+        size = self.extension.get(PARTS)
+        if type(size) is not int or size <= 0:
+            return self.table.closest_packed(to_int(target), exclude=caller.id)
+        contacts = [contact for contact in self.closest(to_int(target), size) if contact.id != caller.id]
+        return Reply(contacts, {PARTS: self.transfers.limit})
 
     def rpc_find_value(self, sender: Address, node_id: object, key: object) -> Packed | Reply:
-        """Answer with the value if it is held, else as `find_node` does."""
+        """Answer with the value if it is held, else as `find_node` does.
+
+        Of a large value ours are told the name, by which they fetch it; a stock peer never sees it.
+        """
         record = self.keeper.get(key) if is_id(key) else None
-        if record is None:
-            return self.rpc_find_node(sender, node_id, key)
+        ours = INCARNATION in self.extension
+        large = record is not None and bool(record.version) and is_large(record.value)
+        if record is None or (large and not ours):
+            answer = self.rpc_find_node(sender, node_id, key)
+            if ours and not isinstance(answer, Reply):
+                return Reply(answer, {PARTS: self.transfers.limit})
+            return answer
         self._caller(sender, node_id)
         if not record.version:
             return Reply({"value": record.value}, NO_EXTENSION)
         marks = {VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
         if self.keeper.doubts(record):
             marks[DOUBTFUL] = True
-        return Reply({"value": record.value}, marks)
+        return Reply(
+            {"parts": self.transfers.shelf.parcel(record).parts} if large else {"value": record.value}, marks
+        )
+
+    def rpc_offer(
+        self, sender: Address, node_id: object, key: object, size: object, digest: object
+    ) -> bool | int | Reply | None:
+        """Fetch a large value from the caller, if it is wanted; `transfers` says what is answered."""
+        parts, version = parse_parts(size, digest), version_in(self.extension)
+        if not is_id(key) or parts is None or version is None:
+            raise MalformedDatagram(
+                "offer takes a 20-byte key, the size and SHA-256 of a large value, and a version"
+            )
+        life = life_in(self.extension, self.keeper.expire)
+        return self.transfers.offered(self._caller(sender, node_id), Name(key, version, parts), life)
+
+    def rpc_part(
+        self, sender: Address, node_id: object, key: object, digest: object, offset: object
+    ) -> bytes | None:
+        """Answer with a part of a large value, None where it is not held."""
+        if not (is_id(key) and type(digest) is bytes and type(offset) is int and offset >= 0):
+            raise MalformedDatagram("part takes a 20-byte key, a SHA-256 and an offset")
+        self._caller(sender, node_id)
+        return self.transfers.part(key, digest, offset)

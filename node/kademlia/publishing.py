@@ -1,27 +1,28 @@
-"""Storing pairs at the k closest peers, and finding them again (paper, section 2.3)."""
+"""Storing pairs at the k closest peers (paper, section 2.3)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from kademlia.crawling import Crawl, Found, Step, value_in
+from kademlia.crawling import Crawl
 from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
 from kademlia.ids import to_int
 from kademlia.lookup import State
+from kademlia.parts import MAX_VALUE, is_large
 from kademlia.protocol import FULL, version_in
-from kademlia.records import Publication, Record, Value, encode_value, is_value
+from kademlia.reading import Fetched, Reader
+from kademlia.records import Publication, Record, Value, content_of, encode_value, is_value
+from kademlia.widening import widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kademlia.contact import Contact
+    from kademlia.crawling import Step
     from kademlia.protocol import KademliaProtocol
     from kademlia.rpc import Answer
 
-#: bytes of an encoded value that fit into a `store` request of at most 8192 bytes, which is all that rpcudp sends:
-#: list and name 8, node ID and key 22 each
-MAX_VALUE = 8192 - 8 - 2 * 22
 #: times a publication is raised above a newer version that a holder reports before it is left to the other writer
 MAX_RAISES = 3
 
@@ -35,16 +36,6 @@ class Published(NamedTuple):
     replicas: int
     #: holders asked
     asked: int
-
-
-class Fetched(NamedTuple):
-    """A value that the network has."""
-
-    value: Value
-    #: 0 from a plain peer
-    version: int
-    #: requests in a row until the holder answered; 0 when this peer holds it
-    hops: int
 
 
 class Stored(NamedTuple):
@@ -68,12 +59,13 @@ class Publisher:
         self.table = protocol.table
         self.ksize = ksize
         self.alpha = alpha
+        self.reader = Reader(protocol, ksize, alpha)
         #: told of a record that a holder could not be given
         self.on_missed: Callable[[Contact, Record], None] = lambda contact, record: None
 
-    def crawl(self, target: bytes, method: str = "find_node") -> Crawl:
-        """Return a lookup of a target, ready to run."""
-        return Crawl(self.protocol, target, self.ksize, self.alpha, method)
+    def crawl(self, target: bytes, size: int = 0) -> Crawl:
+        """Return a lookup of a target, ready to run; with a `size`, of the k closest that take such a value."""
+        return Crawl(self.protocol, target, self.ksize, self.alpha, "find_node", size)
 
     # -- publishing -----------------------------------------------------------------------------------------------
 
@@ -83,9 +75,9 @@ class Publisher:
         Raises `ValueTooLarge`, `NoPeersReachable` when no other peer answers, `QuotaExceeded` when nobody stored
         it because every holder is full.
         """
-        check_value(value)
-        crawl = await self._converge(key)
-        holders = self.with_self(key, crawl.lookup.closest())
+        size = check_value(value, self.protocol.transfers.max_value)
+        crawl, closest = await self._converge(key, size)
+        holders = self.with_self(key, closest)
         version = self.keeper.next_version(key)
         for _ in range(MAX_RAISES):
             now = self.keeper.wall()
@@ -114,25 +106,31 @@ class Publisher:
             return
         now = self.keeper.wall()
         record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
-        stored = await self.store(record, await self.holders(publication.key))
+        stored = await self.store(record, await self.holders(record))
         if stored.newest > publication.version:
             self.keeper.storage.unpublish(publication.key)
         else:
             self.keeper.storage.publish(replace(publication, published_at=now))
 
-    async def holders(self, key: bytes) -> list[Contact | None]:
-        """Look up the k closest live peers to a key, this peer (as None) included where it is one of them.
+    async def holders(self, record: Record) -> list[Contact | None]:
+        """Look up the k closest live peers that can hold a record, this peer (as None) where it is one of them.
 
         Raises `NoPeersReachable` when no other peer answers.
         """
-        return self.with_self(key, (await self._converge(key)).lookup.closest())
+        _, closest = await self._converge(record.key, large_size(record))
+        return self.with_self(record.key, closest)
 
-    async def _converge(self, key: bytes) -> Crawl:
-        crawl = self.crawl(key)
+    def holders_known(self, record: Record) -> list[Contact | None]:
+        """Return the k closest contacts that can hold a record, as far as is known, and this peer as `holders`."""
+        return self.with_self(record.key, self.protocol.closest(to_int(record.key), large_size(record)))
+
+    async def _converge(self, key: bytes, size: int) -> tuple[Crawl, list[Contact]]:
+        crawl = self.crawl(key, size)
         await crawl.run()
-        if not crawl.lookup.closest():
+        closest = crawl.lookup.closest()
+        if not closest and not crawl.lookup.passed:
             raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
-        return crawl
+        return crawl, closest if not size else await widen(self.protocol, crawl, self.ksize, self.alpha, size)
 
     def with_self(self, key: bytes, closest: Iterable[Contact]) -> list[Contact | None]:
         """Return the k closest of some contacts and this peer, which stands as None."""
@@ -182,61 +180,34 @@ class Publisher:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def fetch(self, key: bytes, on_step: Callable[[Step], None] | None = None) -> Fetched | None:
-        """Find the value of a 20-byte key, or None where the network has none.
-
-        `on_step` is told of every step of the lookup; there is none where this peer holds the value.  Raises
-        `NoPeersReachable` when peers are known and none of them answers: that says nothing about the value.
-        """
-        record = self.keeper.get(key)
-        if record is not None and not (self.keeper.doubts(record) and len(self.table)):
-            return Fetched(record.value, record.version, 0)
-        crawl = self.crawl(key, "find_value")
-        crawl.on_step = on_step
-        found = await crawl.run()
-        if record is not None and (found is None or found.order <= record.order):
-            return Fetched(record.value, record.version, 0)
-        if found is None:
-            if crawl.lookup.requests and not crawl.lookup.closest():
-                raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
-            return None
-        self._cache(key, found, crawl)
-        return Fetched(found.value, found.version or 0, crawl.lookup.hops_to(found.holder))
-
-    def _cache(self, key: bytes, found: Found, crawl: Crawl) -> None:
-        """Store a found value at the closest peer that answered without it (section 2.3).
-
-        Among the k closest that repairs a replica, which gets the life that is left; farther away it is a cache
-        entry, whose life halves with each peer in between.
-        """
-        for older in crawl.found:
-            if older.order < found.order and found.version:
-                now = self.keeper.wall()
-                self.protocol.store_at(
-                    older.holder, Record(key, found.value, found.version, now + found.life, now)
-                )
-        place = crawl.lookup.closest_without({found.holder.id for found in crawl.found})
-        if place is None:
-            return
-        contact, rank = place
-        life = found.life if rank < self.ksize else found.life * 0.5 ** (rank - self.ksize + 1)
-        now = self.keeper.wall()
-        self.protocol.store_at(contact, Record(key, found.value, found.version or 0, now + life, now))
+        """Do `Reader.fetch`."""
+        return await self.reader.fetch(key, on_step)
 
     async def fetch_from(self, contact: Contact, key: bytes) -> None:
-        """Take over a record from a holder known to have a newer one."""
-        answer = await self.protocol.ask(contact, "find_value", key)
-        found = value_in(answer, contact, self.keeper.expire)
-        if found is not None and found.version is not None:
-            self.keeper.accept(key, found.value, found.version, found.life)
+        """Do `Reader.fetch_from`."""
+        await self.reader.fetch_from(contact, key)
 
 
-def check_value(value: Value) -> None:
-    """Raise `TypeError` or `ValueTooLarge` where a value cannot be stored."""
+def large_size(record: Record) -> int:
+    """Return the bytes of an encoded record that needs more than one datagram, 0 of all others."""
+    return record.size if record.version and is_large(record.value) else 0
+
+
+def check_value(value: Value, max_value: int) -> int:
+    """Return the bytes of the encoded value if it needs more than one datagram, else 0.
+
+    Raises `TypeError` or `ValueTooLarge` where it cannot be stored.
+    """
     if not is_value(value):
         raise TypeError("a value is bytes, text, an integer, a float or a boolean")
     try:
         size = len(encode_value(value))
     except (OverflowError, UnicodeEncodeError):
         raise ValueTooLarge("the value is an integer beyond 64 bits, or text that UTF-8 cannot carry") from None
-    if size > MAX_VALUE:
-        raise ValueTooLarge(f"the value takes {size} bytes; a store message carries at most {MAX_VALUE}")
+    if size <= MAX_VALUE:
+        return 0
+    if (content := len(content_of(value))) > max_value:
+        raise ValueTooLarge(
+            f"the value has {content} bytes, more than the {max_value} that [storage] max_value allows"
+        )
+    return size

@@ -14,6 +14,10 @@ from kademlia.ids import digest
 #: What the stock implementation accepts as a value.
 Value = bytes | str | int | float | bool
 VALUE_TYPES = (bytes, str, int, float, bool)
+#: bytes of the largest value, unless configured otherwise ([storage] max_value)
+MAX_SIZE = 1 << 20
+#: what may be configured for it; a value is hashed in one turn of the loop, some milliseconds at the most
+LEAST_MAX_VALUE, MOST_MAX_VALUE = 8192, 16 << 20
 
 
 def is_value(value: object) -> TypeGuard[Value]:
@@ -39,9 +43,14 @@ def content_of(value: Value) -> bytes:
     return str(value).encode("utf-8")
 
 
+def sha256(blob: bytes | bytearray) -> bytes:
+    """Return the SHA-256 of an encoded value: by it concurrent publications are ordered, and large ones named."""
+    return hashlib.sha256(blob).digest()
+
+
 def order_of(version: int, value: Value) -> tuple[int, bytes]:
     """Return the sort key of publications of one key: by version, for concurrent writers by the value's digest."""
-    return version, hashlib.sha1(encode_value(value), usedforsecurity=False).digest()
+    return version, sha256(encode_value(value))
 
 
 @dataclass(frozen=True, slots=True)

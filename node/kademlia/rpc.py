@@ -12,7 +12,7 @@ What differs from `rpcudp.protocol.RPCProtocol`, and why:
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SO_RCVBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rpcudp.protocol import RPCProtocol as StockProtocol
@@ -28,7 +28,6 @@ from kademlia.codec import (
     RESPONSE_PREFIX,
     Extension,
     MalformedDatagram,
-    Packed,
     pack,
     read,
 )
@@ -48,6 +47,8 @@ Address = tuple[str, int]
 
 #: times a request is sent before its peer is taken to have failed; each wait is twice the one before
 ATTEMPTS = 3
+#: bytes of datagrams that the kernel is asked to keep until they are read
+RECEIVE_BUFFER = 1 << 20
 
 
 class Answer(NamedTuple):
@@ -135,6 +136,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         # Twisted's `write` parses the address up to five times for each datagram.  Ours are known to be numeric.
         port_socket = getattr(self.transport, "socket", None)
         self._sendto = None if port_socket is None else port_socket.sendto
+        if port_socket is not None:  # Linux grants twice what it allows by default, if asked
+            port_socket.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
 
     def stopProtocol(self) -> None:  # noqa: N802  (Twisted's name)
         """Fail what still waits, so that nobody waits for ever."""
@@ -173,10 +176,10 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         `on_slow` is called once, when the answer is overdue and the request is sent again.
         """
         deferred: Deferred[Answer] = Deferred(lambda _: self._cancelled(rpc_id))
-        rpc_id = self.request(address, name, pack([name, args], extension), deferred.callback, on_slow)
+        rpc_id = self.begin_call(address, name, pack([name, args], extension), deferred.callback, on_slow)
         return deferred
 
-    def request(
+    def begin_call(
         self,
         address: Address,
         name: str,
@@ -296,8 +299,5 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
             reply = Reply(None, {"error": "the peer failed to serve this request"})
         else:
             self.stats.rpcs[name, "served"] += 1
-        if type(reply) is Packed:
-            packed: bytes = reply
-        else:
-            packed = pack(*reply) if type(reply) is Reply else pack(reply)
+        packed = pack(*reply) if type(reply) is Reply else pack(reply)
         self._send(RESPONSE_PREFIX + rpc_id + packed, address)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from kademlia.config import node_id
 from kademlia.errors import ListenError
-from kademlia.network import MAX_VALUE, Server
+from kademlia.network import Server
 from kademlia.shim import FaultShim
 from kademlia.sqlite_store import SQLiteStorage
 from kademlia.storage import MemoryStorage
@@ -31,8 +31,8 @@ FIRST_RETRY: Final = 0.5
 LAST_RETRY: Final = 30.0
 #: seconds between two looks at whether there are still contacts
 WATCH: Final = 5.0
-#: largest request body: a value, or a list of some thousand blocked peers
-BODY_LIMIT: Final = max(MAX_VALUE, 64 * 1024)
+#: bytes of the largest request body that is no value: a list of some thousand blocked peers
+BODY_LIMIT: Final = 64 * 1024
 
 
 class Joiner:
@@ -151,6 +151,7 @@ class PeerService(MultiService):
                 intervals=settings.intervals,
                 reactor=reactor,
                 shim=shim,
+                max_value=settings.storage.max_value,
             )
             self._started_at = reactor.seconds()
             self._joiner = Joiner(self.server, settings.bootstrap, reactor, self._rng)
@@ -178,7 +179,8 @@ class PeerService(MultiService):
         http = self.settings.http
         if http is None:
             return None
-        self.site = PeerSite(API(self, self._reactor).resource(), BODY_LIMIT, self._reactor)
+        body_limit = max(self.settings.storage.max_value, BODY_LIMIT)
+        self.site = PeerSite(API(self, self._reactor).resource(), body_limit, self._reactor)
         try:
             return self._reactor.listenTCP(http.port, self.site, interface=http.address)
         except CannotListenError as error:

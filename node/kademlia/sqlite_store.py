@@ -16,10 +16,10 @@ from twisted.logger import Logger
 
 from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.records import Publication, Record, decode_value, encode_value, is_value
-from kademlia.storage import MAX_BYTES, MAX_KEYS
+from kademlia.storage import MAX_BYTES, MAX_KEYS, PAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 #: raised whenever an older program could no longer read the tables
 SCHEMA_VERSION: Final = 1
@@ -198,7 +198,7 @@ class SQLiteStorage:
         """Return the records of a query; a damaged one is deleted, for the other holders to restore."""
         while True:
             with self._advised("read"):
-                rows = self._db.execute(query, (bound, max(0, limit))).fetchall()
+                rows = _page_of(self._db.execute(query, (bound, max(0, limit))))
             records = [_record(row) for row in rows]
             damaged = [row[0] for row, record in zip(rows, records, strict=True) if record is None]
             if not damaged:
@@ -224,6 +224,18 @@ class SQLiteStorage:
             raise StorageError(f"store {self.path} holds an unreadable value ({error}): {_DAMAGED}") from error
         except OverflowError as error:
             raise StorageError(f"store {self.path} cannot hold a number of more than 64 bits") from error
+
+
+def _page_of(cursor: Iterable[_Row]) -> list[_Row]:
+    """Return the rows of a query until their values reach the bytes of a page: they are copies."""
+    rows: list[_Row] = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += len(row[1])
+        if size >= PAGE_BYTES:
+            break
+    return rows
 
 
 def _record(row: _Row) -> Record | None:

@@ -43,3 +43,8 @@ class Stats:
     lookup_seconds: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
     lookup_hops: Histogram = field(default_factory=lambda: Histogram(HOP_BOUNDS))
     retransmissions: int = 0
+    #: bytes of parts of large values, "served" and "pulled"
+    part_bytes: Counter[str] = field(default_factory=Counter)
+    #: large values fetched, by outcome: "whole", "lost", "gone", "mismatch", "busy", "late", "displaced",
+    #: "cancelled"
+    pulls: Counter[str] = field(default_factory=Counter)

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 from kademlia.errors import QuotaExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from kademlia.records import Publication, Record
 
 #: Defaults of the configuration file's [storage].
 MAX_KEYS = 1_000_000
 MAX_BYTES = 1 << 30
+#: bytes of encoded values after which a page ends, however few they are
+PAGE_BYTES = 4 << 20
 
 
 class Storage(Protocol):
@@ -25,6 +29,9 @@ class Storage(Protocol):
     #: records held, and the bytes of their encoded values
     count: int
     size: int
+    #: the quotas of both
+    max_keys: int
+    max_bytes: int
 
     def get(self, key: bytes) -> Record | None:
         """Return the record of a 20-byte key, expired or not, or None."""
@@ -39,7 +46,10 @@ class Storage(Protocol):
         ...
 
     def page(self, after: bytes | None, limit: int) -> list[Record]:
-        """Return up to `limit` records in key order, those after the key `after`."""
+        """Return up to `limit` records in key order, those after the key `after`; `ends` tells whether it is all.
+
+        The page ends early with the record by which its values reach `PAGE_BYTES`.
+        """
         ...
 
     def received_before(self, moment: float, limit: int) -> list[Record]:
@@ -106,7 +116,7 @@ class MemoryStorage:
     def page(self, after: bytes | None, limit: int) -> list[Record]:
         """Return records in key order."""
         start = 0 if after is None else bisect_right(self._keys, after)
-        return [self._records[key] for key in self._keys[start : start + limit]]
+        return list(page_of(self._records[key] for key in self._keys[start : start + limit]))
 
     def received_before(self, moment: float, limit: int) -> list[Record]:
         """Return records whose last STORE is longest ago."""
@@ -140,3 +150,18 @@ class MemoryStorage:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def page_of(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records until their values reach `PAGE_BYTES`."""
+    size = 0
+    for record in records:
+        yield record
+        size += record.size
+        if size >= PAGE_BYTES:
+            return
+
+
+def ends(page: list[Record], limit: int) -> bool:
+    """Tell whether a page that was read with this limit is the last one."""
+    return len(page) < limit and sum(record.size for record in page) < PAGE_BYTES

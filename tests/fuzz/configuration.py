@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TABLES: Final = (b"[node]", b"[intervals]", b"[http]", b"[storage]", b"[control]", b"[log]", b"[[node]]", b"[x]")
 KEYS: Final = (
     b"address", b"port", b"bootstrap", b"data_dir", b"id", b"ksize", b"alpha", b"profile", b"refresh", b"expire",
-    b"kind", b"max_keys", b"max_bytes", b"token_file", b"level", b"format", b"node.x", b'""', b"x",
+    b"kind", b"max_keys", b"max_bytes", b"max_value", b"token_file", b"level", b"format", b"node.x", b'""', b"x",
 )  # fmt: skip
 VALUES: Final = (
     b'"127.0.0.1"', b'"::1"', b'"fe80::1%lo"', b"8468", b"-1", b"0x7f", b"1e400", b"nan", b"true", b'""', b"[]",

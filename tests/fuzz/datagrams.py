@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import Any, Final
 
@@ -9,9 +10,12 @@ import msgpack
 from harness import Finding, Reactor, main
 from kademlia.intervals import PROFILES
 from kademlia.network import Server
+from kademlia.parts import PART
 from kademlia.routing import REPLACEMENT_FACTOR
+from kademlia.speakers import CAPACITY as SPEAKERS
 from kademlia.storage import MemoryStorage
 from kademlia.timing import CAPACITY
+from kademlia.transfers import MAX_REFUSED
 
 MAX_KEYS: Final = 300
 MAX_BYTES: Final = 4 << 20
@@ -21,8 +25,11 @@ TICK: Final = 0.0005
 UNDER_WAY: Final = 20_000
 
 RAW, REQUEST, ANSWER, FORGED = range(4)
-METHODS: Final = ("ping", "store", "find_node", "find_value", "stun", "__init__", "call", "")
-WORDS: Final = ("b", "v", "t", "full", "doubtful", "error", "value", "")
+METHODS: Final = ("ping", "store", "find_node", "find_value", "offer", "part", "stun", "__init__", "call", "")
+WORDS: Final = ("b", "v", "t", "p", "full", "doubtful", "error", "value", "")
+#: a large value of which the parts that are drawn are parts, so that some transfers come to their end
+LARGE: Final = msgpack.packb(bytes(9_000))
+NAME: Final = [len(LARGE), hashlib.sha256(LARGE).digest()]
 
 
 class Datagrams:
@@ -99,10 +106,16 @@ class Datagrams:
             "keys": server.storage.count,
             "bytes": server.storage.size,
             "lookups": self._waiting,
+            "pulls": len(server.protocol.transfers.pulls),
+            "assembling": server.protocol.transfers.pulls.reserved,
+            "refused": len(server.protocol.transfers._refused),
+            "speakers": len(server.protocol.transfers.speakers._limits),
         }
         bounds = {
             "calls": UNDER_WAY, "probes": UNDER_WAY, "timers": UNDER_WAY, "measured": CAPACITY, "keys": MAX_KEYS,
             "bytes": MAX_BYTES, "buckets": 160 * 32, "contacts": 160 * 32 * table.ksize,
+            "pulls": 200, "assembling": server.protocol.transfers.pulls.budget, "refused": MAX_REFUSED,
+            "speakers": SPEAKERS,
         }  # fmt: skip
         for name, bound in bounds.items():
             if sizes[name] > bound:
@@ -118,12 +131,14 @@ class Datagrams:
         if kind == RAW:
             return bytes([way]) + rng.randbytes(rng.randrange(64))
         if kind == REQUEST:
-            name = METHODS[min(rng.randrange(10), 7)] if rng.random() < 0.2 else METHODS[rng.randrange(4)]
+            name = METHODS[min(rng.randrange(12), 9)] if rng.random() < 0.2 else METHODS[rng.randrange(6)]
             body: object = [name, self._arguments(rng, name)]
         else:
             body = self._answer(rng)
         packed: bytes = msgpack.packb(body)
-        if rng.random() < 0.4:
+        if kind == REQUEST and name == "offer" and rng.random() < 0.8:
+            packed += msgpack.packb({"v": rng.getrandbits(40) + 1, "t": rng.random() * 1e5})
+        elif rng.random() < 0.4:
             packed += msgpack.packb({rng.choice(WORDS): self._thing(rng, 1) for _ in range(rng.randrange(4))})
         if rng.random() < 0.1:
             at = rng.randrange(len(packed))
@@ -145,10 +160,14 @@ class Datagrams:
 
     def _arguments(self, rng: random.Random, name: str) -> list[object]:
         arguments: list[object] = [] if name == "stun" else [self._id(rng)]
-        if name in ("store", "find_node", "find_value"):
+        if name in ("store", "find_node", "find_value", "offer", "part"):
             arguments.append(self._id(rng))
         if name == "store":
             arguments.append(rng.randbytes(rng.randrange(2000)) if rng.random() < 0.1 else self._thing(rng, 0))
+        if name == "offer":
+            arguments += self._name(rng)
+        elif name == "part":
+            arguments += [self._name(rng)[1], rng.choice((0, PART, rng.getrandbits(32)))]
         if rng.random() < 0.05:
             arguments.insert(rng.randrange(len(arguments) + 1), self._thing(rng, 2))
         if rng.random() < 0.05 and arguments:
@@ -161,7 +180,17 @@ class Datagrams:
             return [self._contact(rng) for _ in range(rng.randrange(25))]
         if dice < 0.6:
             return {"value": self._thing(rng, 1)}
+        if dice < 0.65:
+            return {"parts": self._name(rng)}
+        if dice < 0.8:
+            return rng.choice((LARGE[:PART], LARGE[PART:], rng.randbytes(PART)))
         return rng.choice((True, False, None, self._id(rng), self._thing(rng, 3)))
+
+    def _name(self, rng: random.Random) -> list[object]:
+        """Return the size and the digest of a large value, mostly of one that parts are drawn from."""
+        if rng.random() < 0.8:
+            return [*NAME]
+        return [rng.choice((rng.getrandbits(33), 8141, -1)), rng.randbytes(rng.choice((32, 32, 20)))]
 
     def _contact(self, rng: random.Random) -> object:
         address = rng.choice(("10.1.0.1", "fd00::1", "255.255.255.255", "localhost", "::ffff:1.2.3.4", ""))

@@ -138,6 +138,10 @@ class StockPeer:
         found = self._ask("get", key)
         return found.encode("latin-1") if isinstance(found, str) else None
 
+    def asked(self) -> set[str]:
+        """Return the names of all RPCs that it was sent."""
+        return set(self._ask("asked"))
+
     def kill(self) -> None:
         """Be gone."""
         self.process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -46,3 +47,26 @@ def test_ten_and_ten_serve_each_others_keys_also_after_five_were_killed(mixed: A
         assert rng.choice(network.ours).get(key) == value
     for key in rng.sample(sorted(values), 10):
         assert rng.choice(network.stock).get(key) == values[key]
+
+
+def test_large_values_are_read_among_ours_and_stock_peers_are_not_disturbed(mixed: Any) -> None:
+    """Half of the peers are stock peers, often all of the k closest: they are asked only what they know."""
+    network = mixed(ours=6, stock=6, ksize=3)
+    rng = random.Random(3)
+    values = {f"large-{number}": rng.randbytes(rng.randrange(8_000, 300_000)) for number in range(10)}
+    values["mebibyte"] = rng.randbytes(1 << 20)
+    for key, value in values.items():
+        published = json.loads(rng.choice(network.ours).request(f"/dht/{key}", value))
+        assert published["replicas"] == published["asked"] == 3
+        assert rng.choice(network.stock).set(f"small-{key}", b"from stock")
+    for key, value in values.items():
+        for peer in network.ours:
+            assert peer.get(key) == value
+            assert peer.get(f"small-{key}") == b"from stock"
+        if len(value) > 8_137:
+            assert rng.choice(network.stock).get(key) is None
+    network.ours.pop(1).kill()
+    for key, value in values.items():
+        assert rng.choice(network.ours).get(key) == value
+    for stock in network.stock:
+        assert stock.asked() <= {"ping", "stun", "store", "find_node", "find_value"}

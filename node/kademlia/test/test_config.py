@@ -44,7 +44,7 @@ class Accepted(ConfigCase):
         self.assertEqual((found.ksize, found.alpha, found.profile), (20, 3, "paper"))
         self.assertEqual(found.intervals, PROFILES["paper"])
         self.assertEqual(found.http, HTTPSettings("127.0.60.1", 8080))
-        self.assertEqual(found.storage, StorageSettings("sqlite", 1_000_000, 1 << 30))
+        self.assertEqual(found.storage, StorageSettings("sqlite", 1_000_000, 1 << 30, 1 << 20))
         self.assertIsNone(found.token)
         self.assertEqual((found.log_level, found.log_format), ("info", "text"))
 
@@ -76,6 +76,12 @@ class Accepted(ConfigCase):
         text = '[node]\naddress = "0:0::1"\nbootstrap = ["[::1]:8468", "[::2]:1"]\n[storage]\nkind = "memory"\n'
         found = load_settings(self.write(text))
         self.assertEqual((found.address, found.bootstrap), ("::1", (("::2", 1),)))
+
+    def test_the_largest_value_is_configurable_within_bounds(self) -> None:
+        """From what any peer of the network takes to what can be hashed in one turn of the loop."""
+        for size in (8192, 3 << 20, 16 << 20):
+            found = load_settings(self.write(MINIMAL + f"[storage]\nmax_value = {size}\n"))
+            self.assertEqual(found.storage.max_value, size)
 
     def write(self, text: str) -> Path:
         self.file.write_text(text)
@@ -130,6 +136,7 @@ class Refused(ConfigCase):
             "storage.kind": '[storage]\nkind = "redis"',
             "storage.max_keys": "[storage]\nmax_keys = 0",
             "storage.max_bytes": "[storage]\nmax_bytes = 1.5",
+            "storage.max_value": "[storage]\nmax_value = 8191",
             "log.level": '[log]\nlevel = "loud"',
             "log.format": '[log]\nformat = "xml"',
             "control.token_file": '[control]\ntoken_file = "nowhere"',

@@ -30,8 +30,11 @@ things = st.recursive(
     max_leaves=5,
 )
 arguments = st.lists(st.one_of(identifiers, things), max_size=4)
-names = st.sampled_from(("ping", "store", "find_node", "find_value", "stun", "__init__", "nonsense"))
-extensions = st.one_of(st.just(b""), st.binary(max_size=9), things.map(msgpack.packb))
+names = st.sampled_from(
+    ("ping", "store", "find_node", "find_value", "offer", "part", "stun", "__init__", "nonsense")
+)
+marks = st.fixed_dictionaries({"v": st.integers(1, 2**62)}, optional={"p": things, "doubtful": things})
+extensions = st.one_of(st.just(b""), st.binary(max_size=9), things.map(msgpack.packb), marks.map(msgpack.packb))
 requests = st.builds(
     lambda name, args, extension: b"\0" + bytes(20) + msgpack.packb([name, args]) + extension,
     names,
@@ -39,7 +42,10 @@ requests = st.builds(
     extensions,
 )
 contacts = st.tuples(identifiers, st.sampled_from(("10.0.0.2", "::1", "localhost", "")), st.integers(-1, 65536))
-answers = st.one_of(things, st.lists(st.one_of(contacts, things), max_size=25))
+described = st.builds(
+    lambda size, digest: {"parts": [size, digest]}, st.integers(8141, 2**21), st.binary(min_size=32, max_size=32)
+)
+answers = st.one_of(things, described, st.lists(st.one_of(contacts, things), max_size=25))
 
 
 class Datagrams(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.contact import Contact
 from kademlia.ids import to_bytes, to_int
-from kademlia.lookup import Lookup, State
+from kademlia.lookup import MAX_PASSED, Lookup, State
 
 OWN = to_bytes(2**159)
 
@@ -220,3 +220,34 @@ class Caching(SynchronousTestCase):
         search.answered(contact(10), contacts(1))
         search.to_ask()
         assert (search.hops_to(contact(10)), search.hops_to(contact(1)), search.hops) == (1, 2, 2)
+
+
+class PassingOver(SynchronousTestCase):
+    """Looking for the k closest of those that can do something, among others that cannot."""
+
+    def test_contacts_that_do_not_count_are_replaced_by_the_next_closest(self) -> None:
+        """What they know counts."""
+        search = lookup(contacts(1), ksize=2, alpha=1)
+        while chosen := search.to_ask():
+            (asked,) = chosen
+            number = to_int(asked.id)
+            known = [contact(number + 1)] if number < 9 else []
+            if number % 3:
+                search.pass_over(asked, known)
+            else:
+                search.answered(asked, known)
+        assert search.done
+        assert search.closest() == contacts(3, 6)
+        assert search.passed == contacts(1, 2, 4, 5)
+
+    def test_a_lookup_among_many_that_do_not_count_takes_what_it_has(self) -> None:
+        """It must not ask a whole network of stock peers."""
+        search = lookup(contacts(*range(1, 100)), ksize=2)
+        asked = 0
+        while chosen := search.to_ask():
+            for one in chosen:
+                asked += 1
+                search.pass_over(one, [])
+        assert search.done
+        assert search.closest() == []
+        assert MAX_PASSED * 2 <= asked < MAX_PASSED * 2 + 3

@@ -27,6 +27,7 @@ from kademlia.errors import (
 from kademlia.ids import digest, to_int
 from kademlia.intervals import PROFILES
 from kademlia.network import MAX_VALUE, Server
+from kademlia.records import MAX_SIZE
 from kademlia.storage import MemoryStorage
 from kademlia.test.virtual import DAY, HOUR, Network, home
 
@@ -153,11 +154,11 @@ class Publishing(SynchronousTestCase):
         assert lone.result(lone.server(0).set("key", b"v")) is False
 
     def test_values_that_cannot_be_stored_are_refused_before_anything_is_sent(self) -> None:
-        """Too large for a message that rpcudp sends, or of a type that it does not carry."""
+        """Larger than the peer was told to take, or of a type that rpcudp does not carry."""
         network = Network()
         server = network.grow(2)[0]
         before = len(network.sent)
-        too_large: list[Value] = [b"x" * MAX_VALUE, "x" * MAX_VALUE, 2**64, -(2**63) - 1, "\ud800"]
+        too_large: list[Value] = [b"x" * (MAX_SIZE + 1), "é" * (MAX_SIZE // 2 + 1), 2**64, -(2**63) - 1, "\ud800"]
         for value in too_large:
             self.assertRaises(ValueTooLarge, network.result, server.publish("key", value))
         no_values: list[Any] = [None, [1], {"a": 1}]
@@ -351,7 +352,8 @@ class Faithful(SynchronousTestCase):
 
     def test_impossible_parameters_are_refused(self) -> None:
         """Before anything is started."""
-        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}):
+        sizes = ({"max_value": 8191}, {"max_value": (16 << 20) + 1})
+        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes):
             self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
 
     def test_the_profiles_have_the_ratios_of_the_paper(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kademlia.config import Settings
 from kademlia.contact import Contact
 from kademlia.ids import digest
+from kademlia.records import MAX_SIZE
 from kademlia.test.test_web import LIMIT, Answer, FakePeer, Transport
 from kademlia.test.virtual import Network, home
 from kademlia.web.api import API
@@ -29,12 +31,14 @@ class Observed(SynchronousTestCase):
         self.peer = FakePeer(self.servers[0], Settings("10.0.0.1"))
         self.site = PeerSite(API(self.peer, self.network).resource(), LIMIT, self.network)
 
-    def ask(self, path: str, accept: str = "*/*") -> Answer:
-        """GET a path and let the network work until the answer is there."""
+    def ask(self, path: str, accept: str = "*/*", body: bytes | None = None) -> Answer:
+        """GET a path, or PUT a body there, and let the network work until the answer is there."""
         channel, transport = self.site.buildProtocol(None), Transport()
         transport.protocol = channel
         channel.makeConnection(transport)
-        channel.dataReceived(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
+        method, length = ("GET", "") if body is None else ("PUT", f"Content-Length: {len(body)}\r\n")
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n{length}\r\n"
+        channel.dataReceived(head.encode("latin-1") + (body or b""))
         for _ in range(10_000):
             if transport.value():
                 return Answer(transport.value())
@@ -55,6 +59,55 @@ class Observed(SynchronousTestCase):
     def value(samples: Samples, name: str, **labels: str) -> float:
         """Return a sample, 0 where there is none yet."""
         return samples.get((name, frozenset(labels.items())), 0.0)
+
+
+class LargeValues(Observed):
+    """Values of many datagrams, put and got over HTTP."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.site = PeerSite(API(self.peer, self.network).resource(), MAX_SIZE, self.network)
+
+    def test_a_mebibyte_comes_back_as_it_was_put(self) -> None:
+        """With what the network acknowledged; /storage lists it whole."""
+        value = random.Random(3).randbytes(MAX_SIZE)
+        put = self.ask("/dht/k", body=value)
+        self.assertEqual((put.code, put.json["replicas"], put.json["size"]), (200, 4, MAX_SIZE))
+        got = self.ask("/dht/k")
+        self.assertEqual((got.code, got.body == value), (200, True))
+        self.assertEqual(got.headers["x-kademlia-version"], str(put.json["version"]))
+        for server in self.network.closest(digest(b"k"), 4):
+            record = server.storage.get(digest(b"k"))
+            assert record is not None
+            row = record.as_json(self.network.wall())
+            self.assertEqual((row["size"], row["value_sha1"]), (MAX_SIZE, digest(value).hex()))
+
+    def test_a_byte_more_is_refused_and_the_answer_names_the_limit_and_the_setting(self) -> None:
+        """As soon as it is announced."""
+        refused = self.ask("/dht/k", body=bytes(MAX_SIZE + 1))
+        self.assertEqual(refused.code, 413)
+        self.assertIn(str(MAX_SIZE), refused.json["error"])
+        self.assertIn("[storage] max_value", refused.json["error"])
+
+    def test_a_value_that_no_holder_can_give_whole_is_not_said_to_be_missing(self) -> None:
+        """503 says to try again; 404 would say that it is gone."""
+        key = self.key_held(here=False)
+        self.network.result(self.servers[1].set(key, bytes(20_000)))
+        for server in self.network.servers:
+            server.protocol._handlers["part"] = lambda *_: None
+        self.assertEqual(self.ask(f"/dht/{key}").code, 503)
+
+    def test_a_long_list_of_large_values_comes_page_by_page(self) -> None:
+        """Whatever the pages of the store are."""
+        for number in range(9):
+            self.servers[0].publisher.keeper.accept(digest(number), bytes(MAX_SIZE), 1, 60)
+        for limit in (3, 4, 5, 1000):
+            keys, after = [], ""
+            while after is not None:
+                page = self.ask(f"/storage?limit={limit}&after={after}").json
+                keys += [row["key"] for row in page["keys"]]
+                after = page["next"]
+            self.assertEqual(keys, sorted(digest(number).hex() for number in range(9)))
 
 
 class Metrics(Observed):
@@ -96,6 +149,15 @@ class Metrics(Observed):
         self.assertEqual(self.moved(before, "kademlia_stored_keys"), 1)
         self.assertGreaterEqual(self.moved(before, "kademlia_stored_bytes"), 5)
         self.assertEqual(self.moved(before, "kademlia_rpcs_total", rpc="store", outcome="served"), 1)
+
+    def test_parts_and_fetched_values_count(self) -> None:
+        """Bytes in both directions, and how each transfer ended."""
+        before = self.metrics()
+        self.network.result(self.servers[1].set(self.key_held(here=True), bytes(20_000)))
+        self.assertEqual(self.moved(before, "kademlia_pulls_total", outcome="whole"), 1)
+        self.assertEqual(self.moved(before, "kademlia_part_bytes_total", direction="pulled"), 20_003)
+        self.network.result(self.servers[0].set(self.key_held(here=False), bytes(30_000)))
+        self.assertGreaterEqual(self.moved(before, "kademlia_part_bytes_total", direction="served"), 4 * 30_003)
 
     def test_dead_contacts_become_suspect_and_stale_and_cost_retransmissions(self) -> None:
         """A state is that of the routing table; the sum is all contacts."""

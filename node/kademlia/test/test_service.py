@@ -208,6 +208,18 @@ class Peers(TestCase):
         while peer.site.channels:
             await deferLater(reactor, 0.02)
 
+    async def test_the_largest_value_is_the_configured_one(self) -> None:
+        """A body of exactly that size is stored and read elsewhere, one byte more is refused; in real time."""
+        storage = StorageSettings(max_value=100_000)
+        first = self.start(self.settings(storage=storage))
+        second = self.start(self.settings(storage=storage, bootstrap=(first.server.address,)))
+        await self.until("joined", second)
+        self.assertEqual((await self.ask(first, "PUT", "/dht/k", bytes(100_000)))[0], 200)
+        self.assertEqual(await self.ask(second, "GET", "/dht/k"), (200, bytes(100_000)))
+        code, answer = await self.ask(first, "PUT", "/dht/k", bytes(100_001))
+        self.assertEqual(code, 413)
+        self.assertIn(b"100000", answer)
+
     async def test_the_fault_shim_stands_between_peer_and_network(self) -> None:
         """A peer that loses everything reaches nobody."""
         first = self.start(self.settings())

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from kademlia import __version__
 from kademlia.records import content_of
+from kademlia.storage import ends
 from kademlia.web.control import Control
 from kademlia.web.errors import HTTPError, as_http, error_body
 
@@ -145,7 +146,7 @@ class API:
             room = min(SLICE, limit - len(rows))
             records, now = storage.page(cursor, room + 1), time.time()
             rows += [_encode(record.as_json(now)) for record in records[:room]]
-            cursor = records[room - 1].key if len(records) > room else None
+            cursor = None if ends(records, room + 1) else records[:room][-1].key
             if cursor is None or len(rows) == limit:
                 break
             await deferLater(self._reactor, 0)

@@ -52,6 +52,10 @@ class PeerCollector(Collector):
             ("kind",),
             _keyed(stats.maintenance),
         )
+        yield _counter(
+            "kademlia_part_bytes", "Bytes of parts of large values.", ("direction",), _keyed(stats.part_bytes)
+        )
+        yield _counter("kademlia_pulls", "Large values fetched, by outcome.", ("outcome",), _keyed(stats.pulls))
         yield CounterMetricFamily("kademlia_retransmissions", "Requests sent again.", stats.retransmissions)
         yield _histogram("kademlia_lookup_seconds", "Duration of lookups.", stats.lookup_seconds)
         yield _histogram("kademlia_lookup_hops", "Hops of lookups.", stats.lookup_hops)

@@ -115,7 +115,9 @@ class PeerRequest(server.Request):
         self.requestHeaders.removeHeader(b"expect")  # or Twisted would send "100 Continue" behind the answer
         site = self.channel.site
         transport: Any = self.channel.transport
-        body = error_body(f"the body is larger than {site.body_limit} bytes; store less")
+        body = error_body(
+            f"the body is larger than {site.body_limit} bytes; store less, or raise [storage] max_value"
+        )
         transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: application/json\r\n"
             b"X-Content-Type-Options: nosniff\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

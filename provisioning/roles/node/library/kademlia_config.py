@@ -49,6 +49,7 @@ SETTINGS = {
     "storage": ("storage", "kind"),
     "max_keys": ("storage", "max_keys"),
     "max_bytes": ("storage", "max_bytes"),
+    "max_value": ("storage", "max_value"),
     "log_level": ("log", "level"),
 }
 
