@@ -105,9 +105,8 @@ class Server:
         self.stats = Stats()
         self.table = RoutingTable(self.id, ksize, reactor.seconds())
         incarnation = self._rng.getrandbits(48)
-        self.protocol = KademliaProtocol(
-            self.table, Keeper(self.storage, intervals.expire, wall), reactor, self._rng, self.stats, incarnation
-        )
+        keeper = Keeper(self.storage, intervals.expire, wall, self.stats)
+        self.protocol = KademliaProtocol(self.table, keeper, reactor, self._rng, self.stats, incarnation)
         self.protocol.shim = shim
         self.publisher = Publisher(self.protocol, ksize, alpha)
         self.maintenance = Maintenance(self.publisher, intervals, reactor, self._rng, self.stats)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kademlia.clock import Clock
     from kademlia.keeper import Keeper
     from kademlia.routing import RoutingTable
-    from kademlia.stats import Stats
+    from kademlia.stats import Reason, Stats
 
 # Names in extensions.  Requests carry the incarnation; pairs carry their version and the seconds of life left.
 INCARNATION, VERSION, LIFE, FULL, DOUBTFUL = "b", "v", "t", "full", "doubtful"
@@ -121,8 +121,9 @@ class KademliaProtocol(RPCProtocol):
         asked = self.call(contact.home, name, self.own_id, target, extension=self._marks, on_slow=on_slow)
         return asked.addCallback(self._noted, contact)
 
-    def store_at(self, contact: Contact, record: Record) -> Deferred[Answer]:
-        """Ask a contact to hold a record for the life it has left."""
+    def store_at(self, contact: Contact, record: Record, reason: Reason) -> Deferred[Answer]:
+        """Ask a contact to hold a record for the life it has left; the reason is what it is counted by."""
+        self.stats.sent.count(reason, record.size)
         marks = {**self._marks, VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
         if not record.version:  # it came from a plain peer, and goes on as one
             marks = self._marks

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kademlia.contact import Contact
     from kademlia.protocol import KademliaProtocol
     from kademlia.rpc import Answer
+    from kademlia.stats import Reason
 
 #: bytes of an encoded value that fit into a `store` request of at most 8192 bytes, which is all that rpcudp sends:
 #: list and name 8, node ID and key 22 each
@@ -66,6 +67,7 @@ class Publisher:
     def __init__(self, protocol: KademliaProtocol, ksize: int, alpha: int) -> None:
         self.protocol = protocol
         self.keeper = protocol.keeper
+        self.stats = protocol.stats
         self.table = protocol.table
         self.ksize = ksize
         self.alpha = alpha
@@ -84,14 +86,24 @@ class Publisher:
         Raises `ValueTooLarge`, `NoPeersReachable` when no other peer answers, `QuotaExceeded` when nobody stored
         it because every holder is full.
         """
-        check_value(value)
+        try:
+            check_value(value)
+        except ValueTooLarge:
+            self.stats.publications["publish", "too large"] += 1
+            raise
+        with self.stats.publishing("publish", self.protocol.clock.seconds) as attempt:
+            published = await self._publish(key, value)
+            attempt.outcome, attempt.replicas = "acknowledged", published.replicas
+        return published
+
+    async def _publish(self, key: bytes, value: Value) -> Published:
         crawl = await self._converge(key)
         holders = self.with_self(key, crawl.lookup.closest())
         version = self.keeper.next_version(key)
         for _ in range(MAX_RAISES):
             now = self.keeper.wall()
             record = Record(key, value, version, now + self.keeper.expire, now)
-            stored = await self.store(record, holders)
+            stored = await self.store(record, holders, "publish")
             if stored.newest <= version:
                 break
             version = stored.newest + 1  # its publisher's clock is ahead of ours
@@ -109,14 +121,19 @@ class Publisher:
         held = self.keeper.get(publication.key)
         if held is not None and held.version > publication.version:
             self.keeper.storage.unpublish(publication.key)
+            self.stats.publications["republish", "superseded"] += 1
             return
-        now = self.keeper.wall()
-        record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
-        stored = await self.store(record, await self.holders(publication.key))
-        if stored.newest > publication.version:
-            self.keeper.storage.unpublish(publication.key)
-        else:
-            self.keeper.storage.publish(replace(publication, published_at=now))
+        with self.stats.publishing("republish", self.protocol.clock.seconds) as attempt:
+            now = self.keeper.wall()
+            record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
+            stored = await self.store(record, await self.holders(publication.key), "republish")
+            attempt.replicas = stored.replicas
+            if stored.newest > publication.version:
+                self.keeper.storage.unpublish(publication.key)
+                attempt.outcome = "superseded"
+            else:
+                self.keeper.storage.publish(replace(publication, published_at=now))
+                attempt.outcome = "acknowledged" if stored.replicas else "full" if stored.full else "unreachable"
 
     async def holders(self, key: bytes) -> list[Contact | None]:
         """Look up the k closest live peers to a key, this peer (as None) included where it is one of them.
@@ -140,18 +157,17 @@ class Publisher:
         ranked.sort(key=lambda pair: pair[0])
         return [contact for _, contact in ranked[: self.ksize]]
 
-    async def store(self, record: Record, holders: Iterable[Contact | None]) -> Stored:
+    async def store(self, record: Record, holders: Iterable[Contact | None], reason: Reason) -> Stored:
         """Store a record at holders, all at once; None among them is this peer."""
         replicas, full, newest, newer_at = 0, 0, record.version, None
         asked: list[tuple[Contact, Deferred[Answer]]] = []
         for holder in holders:
             if holder is not None:
-                asked.append((holder, self.protocol.store_at(holder, record)))
+                asked.append((holder, self.protocol.store_at(holder, record, reason)))
                 continue
             try:
-                held = self.keeper.accept(
-                    record.key, record.value, record.version, record.expires_at - self.keeper.wall()
-                )
+                life = record.expires_at - self.keeper.wall()
+                held = self.keeper.accept(record.key, record.value, record.version, life, own=True)
             except (QuotaExceeded, StorageError):  # the others may have room, and a disk that works
                 full += 1
             else:
@@ -202,16 +218,16 @@ class Publisher:
         for older in crawl.found:
             if older.order < found.order and found.version:
                 now = self.keeper.wall()
-                self.protocol.store_at(
-                    older.holder, Record(key, found.value, found.version, now + found.life, now)
-                )
+                record = Record(key, found.value, found.version, now + found.life, now)
+                self.protocol.store_at(older.holder, record, "repair")
         place = crawl.lookup.closest_without({found.holder.id for found in crawl.found})
         if place is None:
             return
         contact, rank = place
         life = found.life if rank < self.ksize else found.life * 0.5 ** (rank - self.ksize + 1)
         now = self.keeper.wall()
-        self.protocol.store_at(contact, Record(key, found.value, found.version or 0, now + life, now))
+        record = Record(key, found.value, found.version or 0, now + life, now)
+        self.protocol.store_at(contact, record, "cache")
 
     async def fetch_from(self, contact: Contact, key: bytes) -> None:
         """Take over a record from a holder known to have a newer one."""
