@@ -144,6 +144,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
             OverflowError,
         ):  # a full buffer, no route: that is a lost datagram, and loss is provided for
             self.stats.dropped["unsendable"] += 1
+        else:
+            self.stats.bytes_sent += len(datagram)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -208,6 +210,7 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
     def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:  # noqa: N802  (Twisted's name)
         """Take a datagram from anywhere; nothing it contains raises."""
         address = (addr[0], addr[1])
+        self.stats.bytes_received += len(datagram)
         if self.shim is not None and self.shim.active:
             self.shim.incoming(datagram, address, self._deliver)
         else:

@@ -42,6 +42,11 @@ Reason = Literal[
 #: "older" was not taken, "refused" was not either, because the store is full or broken
 Reception = Literal["new", "newer", "refreshed", "older", "refused"]
 
+#: why a datagram was dropped; "forged": an answer from another address than was asked
+DropReason = Literal["malformed", "unasked", "forged", "unknown method", "unsendable"]
+#: periodic work done: buckets refreshed, records replicated, republished and expired, STOREs of a handover
+MaintenanceKind = Literal["refresh", "replicate", "republish", "expire", "handover"]
+
 Label = TypeVar("Label", bound=str)
 
 
@@ -123,11 +128,12 @@ class Stats:
     )
     sent: Traffic[Reason] = field(default_factory=Traffic)
     received: Traffic[Reception] = field(default_factory=Traffic)
-    #: why a datagram was dropped
-    dropped: Counter[str] = field(default_factory=Counter)
-    #: periodic work done, by kind: "refresh", "replicate", "republish", "expire", "handover"
-    maintenance: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    maintenance: Counter[MaintenanceKind] = field(default_factory=Counter)
     retransmissions: int = 0
+    #: of UDP datagrams, without their headers
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
     @contextmanager
     def publishing(self, kind: PublicationKind, seconds: Callable[[], float]) -> Iterator[Attempt]:

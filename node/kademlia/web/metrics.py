@@ -11,7 +11,14 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from kademlia.routing import MAX_FAILURES
-from kademlia.stats import PublicationKind, PublicationOutcome, Reason, Reception
+from kademlia.stats import (
+    DropReason,
+    MaintenanceKind,
+    PublicationKind,
+    PublicationOutcome,
+    Reason,
+    Reception,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,14 +52,20 @@ class PeerCollector(Collector):
         yield GaugeMetricFamily("kademlia_stored_keys", "Keys held for the network.", server.storage.count)
         yield GaugeMetricFamily("kademlia_stored_bytes", "Bytes of the values held.", server.storage.size)
         yield _counter("kademlia_rpcs", "RPCs by name and outcome.", ("rpc", "outcome"), stats.rpcs)
-        yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _keyed(stats.dropped))
+        yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _filled(DropReason, stats.dropped))
         yield _counter(
             "kademlia_maintenance",
             "Periodic work: records expired, replicated, republished or handed over; buckets refreshed.",
             ("kind",),
-            _keyed(stats.maintenance),
+            _filled(MaintenanceKind, stats.maintenance),
         )
         yield CounterMetricFamily("kademlia_retransmissions", "Requests sent again.", stats.retransmissions)
+        yield _counter(
+            "kademlia_datagram_bytes",
+            "Bytes of UDP datagrams, without their headers.",
+            ("direction",),
+            {("sent",): stats.bytes_sent, ("received",): stats.bytes_received},
+        )
         yield from _of_lookups(stats)
         yield from _of_publications(stats)
         yield from _of_records(stats)
@@ -147,31 +160,15 @@ def _of_publications(stats: Stats) -> Iterator[Metric]:
 
 def _of_records(stats: Stats) -> Iterator[Metric]:
     """Yield which records went to and came from other peers."""
-    reasons, receptions = dict.fromkeys(get_args(Reason), 0), dict.fromkeys(get_args(Reception), 0)
-    yield _counter(
-        "kademlia_sent_records",
-        "Records sent to other peers, by reason.",
-        ("reason",),
-        _keyed(reasons | stats.sent.records),
-    )
-    yield _counter(
-        "kademlia_sent_value_bytes",
-        "Bytes of the encoded values of the records sent.",
-        ("reason",),
-        _keyed(reasons | stats.sent.bytes),
-    )
-    yield _counter(
-        "kademlia_received_records",
-        "Records that other peers sent, by what became of them.",
-        ("outcome",),
-        _keyed(receptions | stats.received.records),
-    )
-    yield _counter(
-        "kademlia_received_value_bytes",
-        "Bytes of the encoded values of the records received.",
-        ("outcome",),
-        _keyed(receptions | stats.received.bytes),
-    )
+    for direction, label, labels, traffic in (
+        ("sent", "reason", Reason, stats.sent),
+        ("received", "outcome", Reception, stats.received),
+    ):
+        records, size = _filled(labels, traffic.records), _filled(labels, traffic.bytes)
+        yield _counter(f"kademlia_{direction}_records", f"Records {direction}, by {label}.", (label,), records)
+        yield _counter(
+            f"kademlia_{direction}_value_bytes", f"Bytes of the values of records {direction}.", (label,), size
+        )
 
 
 def _quantiles(name: str, text: str, values: list[float]) -> GaugeMetricFamily:
@@ -183,8 +180,9 @@ def _quantiles(name: str, text: str, values: list[float]) -> GaugeMetricFamily:
     return family
 
 
-def _keyed(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
-    return {(name,): count for name, count in counts.items()}
+def _filled(labels: Any, counts: Mapping[Any, int]) -> dict[tuple[str, ...], int]:
+    """Return counts of the values of one label, a `Literal`, as samples: also of what did not happen yet."""
+    return {(value,): counts.get(value, 0) for value in get_args(labels)}
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> CounterMetricFamily:
