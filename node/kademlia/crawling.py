@@ -214,8 +214,9 @@ class Crawl:
         else:
             outcome = "missing" if kind == "value" else "converged"
         stats.lookups[kind, outcome] += 1
-        stats.lookup_seconds.observe(self._protocol.clock.seconds() - self._started)
-        stats.lookup_hops.observe(self.lookup.hops_to(found.holder) if found else self.lookup.hops)
+        hops = self.lookup.hops_to(found.holder) if found else self.lookup.hops
+        seconds = self._protocol.clock.seconds() - self._started
+        stats.lookup[kind].observe(seconds, hops, self.lookup.requests)
         self._done.callback(found)
 
 

@@ -78,7 +78,7 @@ class Handover:
     def joined(self, contact: Contact) -> None:
         """Give a peer that joined what it missed, and then the pairs it is one of the k closest for."""
         for record in self._forget_missed(contact.id).values():
-            self.publisher.protocol.store_at(contact, record)
+            self.publisher.protocol.store_at(contact, record, "missed")
         if self._stopped or not self.keeper.storage.count or not self.table.shares_keys(contact):
             return
         self._joining[contact.id] = contact
@@ -106,8 +106,9 @@ class Handover:
             mine = [record for record in page if to_int(record.key) in cell]
             given = [record for record in mine if self._belongs_to(contact, record)]
             for start in range(0, len(given), WINDOW):
+                window = given[start : start + WINDOW]
                 answers = await gatherResults(
-                    [self.publisher.protocol.store_at(contact, record) for record in given[start : start + WINDOW]]
+                    [self.publisher.protocol.store_at(contact, record, "handover") for record in window]
                 )
                 self.stats.maintenance["handover"] += len(answers)
                 if not any(answer.happened for answer in answers):

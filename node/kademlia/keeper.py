@@ -6,8 +6,10 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.parts import is_large
 from kademlia.records import Record, Value, encode_value
+from kademlia.stats import Reception, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +31,13 @@ class Keeper:
     `expire` is the life in seconds of a fresh publication; `wall` is the wall clock, in seconds since the epoch.
     """
 
-    def __init__(self, storage: Storage, expire: float, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, storage: Storage, expire: float, wall: Callable[[], float], stats: Stats | None = None
+    ) -> None:
         self.storage = storage
         self.expire = expire
         self.wall = wall
+        self.stats = stats if stats is not None else Stats()
         #: wall-clock seconds; what was received before may have been replaced elsewhere while we were away
         self.doubted_before = 0.0
         self._replaced: OrderedDict[bytes, bytes] = OrderedDict()
@@ -52,24 +57,33 @@ class Keeper:
         now = int(self.wall() * MICROSECONDS)
         return now if held is None else max(now, held.version + 1)
 
-    def accept(self, key: bytes, value: Value, version: int, life: float) -> Record:
+    def accept(self, key: bytes, value: Value, version: int, life: float, *, own: bool = False) -> Record:
         """Take in a versioned pair with `life` seconds left; return what is held then: this, or a newer one.
 
         The life left travels with the pair, so passing it on between holders never makes it longer than its
         publisher gave it (paper, section 2.3).  Raises `QuotaExceeded` and changes nothing when the store is full.
+        `own` says that it comes from this peer and not from another, and is no traffic.
         """
         now = self.wall()
         offered = Record(key, value, version, now + min(life, self.expire), now)
         held = self.get(key)
+        reception: Reception = "new"
         if held is not None:
             if held.order > offered.order:
+                if not own:
+                    self.stats.received.count("older", offered.size)
                 return held
             if held.order == offered.order:
+                reception = "refreshed"
                 offered = replace(offered, expires_at=max(held.expires_at, offered.expires_at))
             else:
+                reception = "newer"
                 self.storage.unpublish(key)  # somebody published a newer value: ours is not to come back
                 self._remember_replaced(held)
-        self.storage.put(offered)
+        if own:
+            self.storage.put(offered)
+        else:
+            self._receive(offered, reception)
         return offered
 
     def accept_plain(self, key: bytes, value: Value) -> Record:
@@ -79,12 +93,18 @@ class Keeper:
         if held is not None and held.version and held.value == value and type(held.value) is type(value):
             # A stock holder repeats what we published: that is replication, and does not extend the life.
             record = replace(held, received_at=now)
+            reception: Reception = "refreshed"
         elif held is not None and held.version and self._replaced.get(key) == encode_value(value):
+            self.stats.received.count("older", len(encode_value(value)))
             return held
         else:
             version = self.next_version(key) if held is not None and held.version else 0
             record = Record(key, value, version, now + self.expire, now)
-        self.storage.put(record)
+            if held is None:
+                reception = "new"
+            else:
+                reception = "refreshed" if encode_value(held.value) == encode_value(value) else "newer"
+        self._receive(record, reception)
         return record
 
     def has_room(self, key: bytes, size: int) -> bool:
@@ -93,6 +113,14 @@ class Keeper:
         if held is None and storage.count >= storage.max_keys:
             return False
         return storage.size + size - (held.size if held else 0) <= storage.max_bytes
+
+    def _receive(self, record: Record, reception: Reception) -> None:
+        try:
+            self.storage.put(record)
+        except (QuotaExceeded, StorageError):
+            self.stats.received.count("refused", record.size)
+            raise
+        self.stats.received.count(reception, record.size)
 
     def _remember_replaced(self, record: Record) -> None:
         if is_large(record.value):

@@ -22,7 +22,23 @@ if TYPE_CHECKING:
 
 
 def json_line(event: LogEvent) -> str:
-    """Return an event as a line of JSON: time (UTC), level, namespace, message, and the traceback of a failure."""
+    """Return an event as a line of JSON: time (UTC), level, namespace, message, and the traceback of a failure.
+
+    One without a sensible time, level, namespace or failure, which other code may well log, is a line, too.
+    """
+    try:
+        return _line(event)
+    except Exception as error:  # logging must not fail for what is logged
+        names = ", ".join(map(ascii, event))
+        return json.dumps({
+            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "level": "error",
+            "namespace": __name__,
+            "message": f"an event with {names} cannot be shown: {type(error).__name__}",
+        }) + "\n"  # fmt: skip
+
+
+def _line(event: LogEvent) -> str:
     when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
     level = event.get("log_level") or LogLevel.info
     line = {

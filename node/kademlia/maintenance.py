@@ -176,7 +176,7 @@ class Maintenance:
         except NoPeersReachable:
             return False
         others = [holder for holder in holders if holder is not None]
-        stored = await self.publisher.store(record, others)
+        stored = await self.publisher.store(record, others, "replicate")
         needed = bool(others) or (self.keeper.doubts(record) and self.table.ksize > 1)
         if needed and not stored.replicas and not stored.full:
             return False

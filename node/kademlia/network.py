@@ -115,7 +115,7 @@ class Server:
         self.stats = Stats()
         self.table = RoutingTable(self.id, ksize, reactor.seconds())
         incarnation = self._rng.getrandbits(48)
-        keeper = Keeper(self.storage, intervals.expire, wall)
+        keeper = Keeper(self.storage, intervals.expire, wall, self.stats)
         self.protocol = KademliaProtocol(
             self.table, keeper, reactor, self._rng, self.stats, incarnation, max_value
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kademlia.clock import Clock
     from kademlia.keeper import Keeper
     from kademlia.routing import RoutingTable
-    from kademlia.stats import Stats
+    from kademlia.stats import Reason, Stats
 
 # Names in extensions.  Requests carry the incarnation; pairs carry their version and the seconds of life left.
 INCARNATION, VERSION, LIFE, FULL, DOUBTFUL = "b", "v", "t", "full", "doubtful"
@@ -174,19 +174,21 @@ class KademliaProtocol(RPCProtocol):
         """Ask a contact `find_node` or `find_value`."""
         return self.request(contact, name, target)
 
-    def store_at(self, contact: Contact, record: Record) -> Deferred[Answer]:
-        """Ask a contact to hold a record for the life it has left.
+    def store_at(self, contact: Contact, record: Record, reason: Reason) -> Deferred[Answer]:
+        """Ask a contact to hold a record for the life it has left; the reason is what it is counted by.
 
         A large one is offered to those that take it; a stock peer is not disturbed, and counts as having refused.
         """
+        self.stats.sent.count(reason, record.size)
         if record.version and is_large(record.value):
             return self.transfers.offer(contact, record, lambda: self._life_of(record))
         return self.request(contact, "store", record.key, record.value, extension=self._life_of(record))
 
-    def store_at_all(self, contacts: Sequence[Contact], record: Record) -> Deferred[list[Answer]]:
+    def store_at_all(self, contacts: Sequence[Contact], record: Record, reason: Reason) -> Deferred[list[Answer]]:
         """Do `store_at` at several contacts at once; fires with their answers, in the same order."""
         if record.version and is_large(record.value):
-            return gatherResults([self.store_at(contact, record) for contact in contacts])
+            return gatherResults([self.store_at(contact, record, reason) for contact in contacts])
+        self.stats.sent.count(reason, record.size, len(contacts))
         answers: list[Answer] = [NO_ANSWER] * len(contacts)
         waiting = len(contacts)
         deferred: Deferred[list[Answer]] = Deferred()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kademlia.crawling import Step
     from kademlia.protocol import KademliaProtocol
     from kademlia.rpc import Answer
+    from kademlia.stats import Reason
 
 #: times a publication is raised above a newer version that a holder reports before it is left to the other writer
 MAX_RAISES = 3
@@ -56,6 +57,7 @@ class Publisher:
     def __init__(self, protocol: KademliaProtocol, ksize: int, alpha: int) -> None:
         self.protocol = protocol
         self.keeper = protocol.keeper
+        self.stats = protocol.stats
         self.table = protocol.table
         self.ksize = ksize
         self.alpha = alpha
@@ -75,14 +77,24 @@ class Publisher:
         Raises `ValueTooLarge`, `NoPeersReachable` when no other peer answers, `QuotaExceeded` when nobody stored
         it because every holder is full.
         """
-        size = check_value(value, self.protocol.transfers.max_value)
+        try:
+            size = check_value(value, self.protocol.transfers.max_value)
+        except ValueTooLarge:
+            self.stats.publications["publish", "too large"] += 1
+            raise
+        with self.stats.publishing("publish", self.protocol.clock.seconds) as attempt:
+            published = await self._publish(key, value, size)
+            attempt.outcome, attempt.replicas = "acknowledged", published.replicas
+        return published
+
+    async def _publish(self, key: bytes, value: Value, size: int) -> Published:
         crawl, closest = await self._converge(key, size)
         holders = self.with_self(key, closest)
         version = self.keeper.next_version(key)
         for _ in range(MAX_RAISES):
             now = self.keeper.wall()
             record = Record(key, value, version, now + self.keeper.expire, now)
-            stored = await self.store(record, holders)
+            stored = await self.store(record, holders, "publish")
             if stored.newest <= version:
                 break
             version = stored.newest + 1  # its publisher's clock is ahead of ours
@@ -103,14 +115,19 @@ class Publisher:
         held = self.keeper.get(publication.key)
         if held is not None and held.version > publication.version:
             self.keeper.storage.unpublish(publication.key)
+            self.stats.publications["republish", "superseded"] += 1
             return
-        now = self.keeper.wall()
-        record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
-        stored = await self.store(record, await self.holders(record))
-        if stored.newest > publication.version:
-            self.keeper.storage.unpublish(publication.key)
-        else:
-            self.keeper.storage.publish(replace(publication, published_at=now))
+        with self.stats.publishing("republish", self.protocol.clock.seconds) as attempt:
+            now = self.keeper.wall()
+            record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
+            stored = await self.store(record, await self.holders(record), "republish")
+            attempt.replicas = stored.replicas
+            if stored.newest > publication.version:
+                self.keeper.storage.unpublish(publication.key)
+                attempt.outcome = "superseded"
+            else:
+                self.keeper.storage.publish(replace(publication, published_at=now))
+                attempt.outcome = "acknowledged" if stored.replicas else "full" if stored.full else "unreachable"
 
     async def holders(self, record: Record) -> list[Contact | None]:
         """Look up the k closest live peers that can hold a record, this peer (as None) where it is one of them.
@@ -140,17 +157,16 @@ class Publisher:
         ranked.sort(key=lambda pair: pair[0])
         return [contact for _, contact in ranked[: self.ksize]]
 
-    async def store(self, record: Record, holders: Iterable[Contact | None]) -> Stored:
+    async def store(self, record: Record, holders: Iterable[Contact | None], reason: Reason) -> Stored:
         """Store a record at holders, all at once; None among them is this peer."""
         replicas, full, newest, newer_at = 0, 0, record.version, None
         holders = list(holders)
         others = [holder for holder in holders if holder is not None]
-        asked = self.protocol.store_at_all(others, record)
+        asked = self.protocol.store_at_all(others, record, reason)
         if len(others) < len(holders):
             try:
-                held = self.keeper.accept(
-                    record.key, record.value, record.version, record.expires_at - self.keeper.wall()
-                )
+                life = record.expires_at - self.keeper.wall()
+                held = self.keeper.accept(record.key, record.value, record.version, life, own=True)
             except (QuotaExceeded, StorageError):  # the others may have room, and a disk that works
                 full += 1
             else:
@@ -175,7 +191,7 @@ class Publisher:
             if not answer.happened:
                 self.on_missed(contact, record)
 
-        self.protocol.store_at(contact, record).addCallback(given)
+        self.protocol.store_at(contact, record, "publish").addCallback(given)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

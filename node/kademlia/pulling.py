@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kademlia.contact import Contact
     from kademlia.records import Value
     from kademlia.rpc import Address, Answer
-    from kademlia.stats import Stats
+    from kademlia.stats import PullOutcome, Stats
 
     #: asks a contact for the part of a value at an offset; the last argument is called when the answer is overdue
     Ask = Callable[[Contact, "Name", int, Callable[[], None]], Deferred[Answer]]
@@ -144,7 +144,7 @@ class Pull:
         self._pulls.distrust(self.source, self.name)
         self.end("mismatch")
 
-    def end(self, outcome: str, value: Value | None = None) -> None:
+    def end(self, outcome: PullOutcome, value: Value | None = None) -> None:
         """Give up or hand over, and release everything."""
         self._ended, self._value = True, value
         self._buffer = bytearray()
@@ -227,7 +227,7 @@ class Pulls:
                     in_flight += pull.received > 0
         self._asking = False
 
-    def ended(self, pull: Pull, outcome: str) -> None:
+    def ended(self, pull: Pull, outcome: PullOutcome) -> None:
         """Forget a pull."""
         self.stats.pulls[outcome] += 1
         del self._running[pull.name]

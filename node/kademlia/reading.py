@@ -140,7 +140,8 @@ class Reader:
         for older in crawl.found:
             if found.version and older.order < found.order:
                 now = self._keeper.wall()
-                self._protocol.store_at(older.holder, Record(key, value, found.version, now + found.life, now))
+                record = Record(key, value, found.version, now + found.life, now)
+                self._protocol.store_at(older.holder, record, "repair")
         excluded = {other.holder.id for other in crawl.found}
         if is_large(value):
             speakers, met = self._protocol.transfers.speakers, [c.contact for c in crawl.lookup.candidates]
@@ -151,7 +152,7 @@ class Reader:
         contact, rank = place
         life = found.life if rank < self._ksize else found.life * 0.5 ** (rank - self._ksize + 1)
         now = self._keeper.wall()
-        self._protocol.store_at(contact, Record(key, value, found.version or 0, now + life, now))
+        self._protocol.store_at(contact, Record(key, value, found.version or 0, now + life, now), "cache")
 
     async def fetch_from(self, contact: Contact, key: bytes) -> None:
         """Take over a record from a holder known to have a newer one."""

@@ -158,6 +158,9 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
                 self._sendto(datagram, address)
             elif self.transport is not None:
                 self.transport.write(datagram, address)
+            else:
+                return
+            self.stats.bytes_sent += len(datagram)
         except (OSError, OverflowError):
             self.stats.dropped["unsendable"] += 1  # a full buffer, no route: lost, and loss is provided for
 
@@ -246,6 +249,7 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
     def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:  # noqa: N802  (Twisted's name)
         """Take a datagram from anywhere; nothing it contains raises."""
         address = (addr[0], addr[1])
+        self.stats.bytes_received += len(datagram)
         if self.shim is not None and self.shim.active:
             self.shim.incoming(datagram, address, self._deliver)
         else:

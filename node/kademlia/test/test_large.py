@@ -402,7 +402,7 @@ class Names(SynchronousTestCase):
         network.sent.clear()
         for number in range(3):
             record = first.publisher.keeper.accept(KEY, LARGE, number + 1, 600)
-            assert network.result(first.protocol.store_at(contact, record)).value is True
+            assert network.result(first.protocol.store_at(contact, record, "publish")).value is True
             assert speakers.takes(contact, MAX_SIZE)
             assert self.questions(network) == 1
         network.kill(second)

@@ -107,7 +107,7 @@ class Fresh(SynchronousTestCase):
                 source.storage.delete(KEY)
                 record = source.publisher.keeper.accept(KEY, value, version, DAY)
                 contact = next(e.contact for e in source.table.entries() if e.contact.id == receiver.id)
-                assert network.result(source.protocol.store_at(contact, record)).value is True
+                assert network.result(source.protocol.store_at(contact, record, "publish")).value is True
             held = receiver.storage.get(KEY)
             assert held is not None
             ends.add((held.version, held.value))
@@ -280,7 +280,7 @@ class StockPeers(SynchronousTestCase):
         record = ours.publisher.keeper.accept(KEY, LARGE, 5, DAY)
         contact = next(ours.table.entries()).contact
         for _ in range(2):
-            answer = self.network.result(ours.protocol.store_at(contact, record))
+            answer = self.network.result(ours.protocol.store_at(contact, record, "publish"))
             assert (answer.happened, answer.value) == (True, False)
         self.network.run(1)
         assert self.asked.count("ping") == 1

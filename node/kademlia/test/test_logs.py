@@ -6,10 +6,21 @@ import json
 from io import StringIO
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.logs import json_observer
+
+
+class Unprintable(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
 
 
 class JSONLines(SynchronousTestCase):
@@ -46,6 +57,43 @@ class JSONLines(SynchronousTestCase):
         """Logging must not fail for what is logged."""
         self.log.info("{missing} {0}")
         self.assertIn("missing", self.line()["message"])
+
+    @given(st.one_of(st.text(), st.binary(), st.sampled_from(("\ud800", "\u2028", "{", "{x}", "%s", "\x1b[2J"))))
+    def test_whatever_is_logged_is_one_line_of_printable_ascii(self, content: object) -> None:
+        """As the argument, as the format, and in the traceback of a failure."""
+        self.setUp()
+        self.log.info("{content} {content!r}", content=content)
+        self.log.info(str(content))
+        for error in (ValueError, KeyError, Unprintable):
+            try:
+                raise error(content)
+            except Exception:
+                self.log.failure("{content} failed", content=content)
+        text = self.stream.getvalue()
+        self.assertTrue(text.isascii())
+        lines = text.split("\n")
+        self.assertEqual((len(lines), lines.pop()), (6, ""))
+        for line in lines:
+            self.assertTrue(line.isprintable())
+            self.assertLessEqual({"time", "level", "namespace", "message"}, set(json.loads(line)))
+        self.assertIn("Unprintable", json.loads(lines[-1])["traceback"])
+
+    def test_an_event_that_makes_no_sense_is_a_line_that_says_so(self) -> None:
+        """What other code of the process logs is not ours to choose."""
+        for event in (
+            {"log_time": float("nan")},
+            {"log_time": 1e300},
+            {"log_time": None},
+            {"log_level": "loud"},
+            {"log_namespace": b"bytes"},
+            {"log_failure": "no failure"},
+            {"log_format": Unprintable(), "log_namespace": Unprintable()},
+        ):
+            self.setUp()
+            json_observer(self.stream)(event)
+            line = self.line()
+            self.assertEqual((line["level"], line["namespace"]), ("error", "kademlia.logs"))
+            self.assertIn(next(iter(event)), line["message"])
 
     def test_an_event_without_level_and_namespace_is_one_of_twisted_s_old_log(self) -> None:
         """As `twisted.python.log.msg` makes them."""

@@ -136,9 +136,10 @@ class Metrics(Observed):
         before = self.metrics()
         self.network.result(self.servers[0].get("missing"))
         self.assertEqual(self.moved(before, "kademlia_lookups_total", kind="value", outcome="missing"), 1)
-        self.assertEqual(self.moved(before, "kademlia_lookup_hops_count"), 1)
-        self.assertEqual(self.moved(before, "kademlia_lookup_seconds_bucket", le="+Inf"), 1)
-        self.assertGreaterEqual(self.moved(before, "kademlia_lookup_seconds_sum"), 2 * self.network.latency)
+        self.assertEqual(self.moved(before, "kademlia_lookup_hops_count", kind="value"), 1)
+        self.assertEqual(self.moved(before, "kademlia_lookup_seconds_bucket", kind="value", le="+Inf"), 1)
+        seconds = self.moved(before, "kademlia_lookup_seconds_sum", kind="value")
+        self.assertGreaterEqual(seconds, 2 * self.network.latency)
         self.assertGreaterEqual(self.moved(before, "kademlia_rpcs_total", rpc="find_value", outcome="ok"), 4)
 
     def test_stored_keys_and_bytes_and_served_rpcs_follow_a_publication(self) -> None:
@@ -210,6 +211,17 @@ class Metrics(Observed):
         for reason in ("malformed", "unasked", "unknown method"):
             self.assertEqual(self.moved(before, "kademlia_dropped_total", reason=reason), 1)
 
+    def test_bytes_on_the_wire_are_counted_by_direction(self) -> None:
+        """Those of every datagram that left and arrived, requests and answers alike."""
+        before, own = self.metrics(), home(self.servers[0])
+        self.network.sent.clear()
+        self.network.result(self.servers[0].set("key", b"value"))
+        sent = sum(len(datagram) for source, _, datagram in self.network.sent if source == own)
+        received = sum(len(datagram) for _, target, datagram in self.network.sent if target == own)
+        self.assertGreater(sent, 500)
+        self.assertEqual(self.moved(before, "kademlia_datagram_bytes_total", direction="sent"), sent)
+        self.assertEqual(self.moved(before, "kademlia_datagram_bytes_total", direction="received"), received)
+
     def test_periodic_work_is_counted_by_kind(self) -> None:
         """Within two intervals, at the peers that it fell to."""
         self.network.result(self.servers[0].set("ours", b"v"))
@@ -245,6 +257,51 @@ class Traces(Observed):
         self.assertEqual(trace["hops"], trace["steps"][-1]["hop"])
         asked = [step for step in trace["steps"] if step["event"] == "asked"]
         self.assertEqual(trace["requests"], len(asked))
+
+    def test_a_value_held_here_takes_no_step(self) -> None:
+        """Nobody is asked."""
+        key = self.key_held(here=True)
+        version = self.network.result(self.servers[1].publish(key, b"v")).version
+        self.network.sent.clear()
+        trace = self.trace(key)
+        self.assertEqual((trace["found"], trace["version"]), (True, version))
+        self.assertEqual((trace["hops"], trace["requests"], trace["steps"]), (0, 0, []))
+        self.assertEqual(self.network.sent, [])
+
+    def test_a_value_held_here_in_doubt_shows_whom_else_was_asked(self) -> None:
+        """The value is the own one all the same where nobody has a newer one: no hop led to it."""
+        key = self.key_held(here=True)
+        self.servers[0].publisher.keeper.accept(digest(key), b"v", 7, 1000.0)
+        self.network.run(1)
+        self.servers[0].publisher.keeper.doubted_before = self.network.wall()
+        trace = self.trace(key)
+        self.assertEqual((trace["found"], trace["version"], trace["hops"]), (True, 7, 0))
+        self.assertGreaterEqual(trace["requests"], 3)
+
+    def test_everyone_asked_comes_to_one_end(self) -> None:
+        """In a lookup that ran to its end, some of them dead: answered or failed, with the hop of the question."""
+        self.network.kill(self.servers[2])
+        steps = self.trace("missing")["steps"]
+        ends = {"answered", "failed"}
+        for asked in (step for step in steps if step["event"] == "asked"):
+            ended = [step for step in steps if step["id"] == asked["id"] and step["event"] in ends]
+            self.assertEqual([step["hop"] for step in ended], [asked["hop"]])
+            self.assertGreaterEqual(ended[0]["at"], asked["at"] + 2 * self.network.latency - 1e-6)
+
+    def test_where_nobody_answers_there_is_no_trace_but_an_error(self) -> None:
+        """As for the value itself: that says nothing about it."""
+        for server in self.servers[1:]:
+            self.network.kill(server)
+        answer = self.ask("/dht/missing?trace=1")
+        self.assertEqual((answer.code, list(answer.json)), (503, ["error"]))
+
+    def test_where_nobody_is_known_nothing_is_found_in_no_step(self) -> None:
+        """A peer that is alone is the whole network."""
+        self.peer.server = Network().grow(1)[0]
+        self.site = PeerSite(API(self.peer, self.network).resource(), LIMIT, self.network)
+        trace = self.trace("missing")
+        self.assertEqual((trace["found"], trace["version"]), (False, None))
+        self.assertEqual((trace["hops"], trace["requests"], trace["steps"]), (0, 0, []))
 
     def test_a_missing_value_names_everyone_asked(self) -> None:
         """In the order of time, with a distance that is that of the key and the peer."""

@@ -164,7 +164,7 @@ class Offered(SynchronousTestCase):
         self.network.result(full.bootstrap([home(self.peer)]))
         contact = next(self.peer.table.entries()).contact
         record = self.peer.publisher.keeper.accept(digest("key"), VALUE, 5, 60)
-        answer = self.network.result(self.peer.protocol.store_at(contact, record))
+        answer = self.network.result(self.peer.protocol.store_at(contact, record, "publish"))
         assert (answer.value, answer.extension) == (False, {"full": True})
         assert full.stats.pulls == {}
 
@@ -176,7 +176,7 @@ class Offered(SynchronousTestCase):
         self.peer.storage.max_bytes = 10
         contact = next(other.table.entries()).contact
         record = other.publisher.keeper.accept(digest("key"), VALUE, 5, 60)
-        answer = self.network.result(other.protocol.store_at(contact, record))
+        answer = self.network.result(other.protocol.store_at(contact, record, "publish"))
         assert (answer.value, answer.extension) == (False, {"full": True})
         assert self.peer.stats.pulls == {"whole": 1}
 
@@ -245,7 +245,7 @@ class Offering(SynchronousTestCase):
         contact = next(server.table.entries()).contact
         record = server.publisher.keeper.accept(digest("key"), VALUE, 5, 600)
         started = network.seconds()
-        answer = network.result(server.protocol.store_at(contact, record), within=300)
+        answer = network.result(server.protocol.store_at(contact, record, "publish"), within=300)
         assert not answer.happened
         assert not server.protocol.transfers.shelf._lent
         return network.seconds() - started

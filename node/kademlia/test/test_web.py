@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import http_headers
 
 from kademlia.config import Settings, StorageSettings
 from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
@@ -322,6 +323,14 @@ class Limits(WebCase):
         """Python refuses to read numbers of thousands of digits."""
         head = b"PUT /dht/k HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"
         self.assertEqual(Answer(self.raw(head)).code, 400)
+
+    def test_a_header_s_name_has_a_bound(self) -> None:
+        """Found by fuzzing: Twisted remembers names, and ten thousand of them took 150 MB of a peer for good."""
+        known = http_headers._nameEncoder._canonicalHeaderCache
+        for length, code in ((web_site.MAX_HEADER_NAME, 200), (web_site.MAX_HEADER_NAME + 1, 400)):
+            name = b"x" * length
+            self.assertEqual(self.ask(b"GET", b"/status", b"", name + b": y").code, code)
+            self.assertEqual(name in known, code == 200)
 
     def test_a_bad_request_ends_the_connection_and_nothing_else(self) -> None:
         """Neither the rest of its head nor its body is looked at; Twisted's own channel raises here."""

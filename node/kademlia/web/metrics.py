@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from itertools import accumulate, product
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -11,6 +11,16 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from kademlia.routing import MAX_FAILURES
+from kademlia.stats import (
+    DropReason,
+    MaintenanceKind,
+    PartDirection,
+    PublicationKind,
+    PublicationOutcome,
+    PullOutcome,
+    Reason,
+    Reception,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from kademlia.network import Server
-    from kademlia.stats import Histogram
+    from kademlia.stats import Histogram, Stats
     from kademlia.timing import RoundTrip
     from kademlia.web.api import Peer
 
@@ -44,21 +54,32 @@ class PeerCollector(Collector):
         yield GaugeMetricFamily("kademlia_stored_keys", "Keys held for the network.", server.storage.count)
         yield GaugeMetricFamily("kademlia_stored_bytes", "Bytes of the values held.", server.storage.size)
         yield _counter("kademlia_rpcs", "RPCs by name and outcome.", ("rpc", "outcome"), stats.rpcs)
-        yield _counter("kademlia_lookups", "Lookups by kind and outcome.", ("kind", "outcome"), stats.lookups)
-        yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _keyed(stats.dropped))
+        yield _counter("kademlia_dropped", "Datagrams dropped.", ("reason",), _filled(DropReason, stats.dropped))
         yield _counter(
             "kademlia_maintenance",
             "Periodic work: records expired, replicated, republished or handed over; buckets refreshed.",
             ("kind",),
-            _keyed(stats.maintenance),
+            _filled(MaintenanceKind, stats.maintenance),
         )
         yield _counter(
-            "kademlia_part_bytes", "Bytes of parts of large values.", ("direction",), _keyed(stats.part_bytes)
+            "kademlia_part_bytes",
+            "Bytes of parts of large values.",
+            ("direction",),
+            _filled(PartDirection, stats.part_bytes),
         )
-        yield _counter("kademlia_pulls", "Large values fetched, by outcome.", ("outcome",), _keyed(stats.pulls))
+        yield _counter(
+            "kademlia_pulls", "Large values fetched, by outcome.", ("outcome",), _filled(PullOutcome, stats.pulls)
+        )
         yield CounterMetricFamily("kademlia_retransmissions", "Requests sent again.", stats.retransmissions)
-        yield _histogram("kademlia_lookup_seconds", "Duration of lookups.", stats.lookup_seconds)
-        yield _histogram("kademlia_lookup_hops", "Hops of lookups.", stats.lookup_hops)
+        yield _counter(
+            "kademlia_datagram_bytes",
+            "Bytes of UDP datagrams, without their headers.",
+            ("direction",),
+            {("sent",): stats.bytes_sent, ("received",): stats.bytes_received},
+        )
+        yield from _of_lookups(stats)
+        yield from _of_publications(stats)
+        yield from _of_records(stats)
 
 
 class Metrics:
@@ -109,6 +130,58 @@ def _of_contacts(server: Server) -> Iterator[Metric]:
     )
 
 
+def _of_lookups(stats: Stats) -> Iterator[Metric]:
+    """Yield how lookups ended, and what they took."""
+    yield _counter("kademlia_lookups", "Lookups by kind and outcome.", ("kind", "outcome"), stats.lookups)
+    kinds = stats.lookup.items()
+    yield _histogram(
+        "kademlia_lookup_seconds", "Duration of lookups.", {kind: lookup.seconds for kind, lookup in kinds}
+    )
+    yield _histogram(
+        "kademlia_lookup_hops",
+        "Requests in a row until the value, or in the longest chain.",
+        {kind: lookup.hops for kind, lookup in kinds},
+    )
+    yield _histogram(
+        "kademlia_lookup_rpcs", "Peers asked per lookup.", {kind: lookup.rpcs for kind, lookup in kinds}
+    )
+
+
+def _of_publications(stats: Stats) -> Iterator[Metric]:
+    """Yield how publications ended, and what they took."""
+    known = dict.fromkeys(product(get_args(PublicationKind), get_args(PublicationOutcome)), 0)
+    yield _counter(
+        "kademlia_publications",
+        "Publications by kind and outcome.",
+        ("kind", "outcome"),
+        known | stats.publications,
+    )
+    kinds = stats.publication.items()
+    yield _histogram(
+        "kademlia_publication_seconds",
+        "Duration of publications, their lookup included.",
+        {kind: publication.seconds for kind, publication in kinds},
+    )
+    yield _histogram(
+        "kademlia_publication_replicas",
+        "Holders that acknowledged a publication.",
+        {kind: publication.replicas for kind, publication in kinds},
+    )
+
+
+def _of_records(stats: Stats) -> Iterator[Metric]:
+    """Yield which records went to and came from other peers."""
+    for direction, label, labels, traffic in (
+        ("sent", "reason", Reason, stats.sent),
+        ("received", "outcome", Reception, stats.received),
+    ):
+        records, size = _filled(labels, traffic.records), _filled(labels, traffic.bytes)
+        yield _counter(f"kademlia_{direction}_records", f"Records {direction}, by {label}.", (label,), records)
+        yield _counter(
+            f"kademlia_{direction}_value_bytes", f"Bytes of the values of records {direction}.", (label,), size
+        )
+
+
 def _quantiles(name: str, text: str, values: list[float]) -> GaugeMetricFamily:
     """Return the nearest-rank quantiles of some values; a gauge, since each scrape sees another population."""
     family = GaugeMetricFamily(name, text, labels=["quantile"])
@@ -118,8 +191,9 @@ def _quantiles(name: str, text: str, values: list[float]) -> GaugeMetricFamily:
     return family
 
 
-def _keyed(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
-    return {(name,): count for name, count in counts.items()}
+def _filled(labels: Any, counts: Mapping[Any, int]) -> dict[tuple[str, ...], int]:
+    """Return counts of the values of one label, a `Literal`, as samples: also of what did not happen yet."""
+    return {(value,): counts.get(value, 0) for value in get_args(labels)}
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> CounterMetricFamily:
@@ -129,8 +203,12 @@ def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any,
     return family
 
 
-def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
-    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
-    counts = accumulate(histogram.counts)
-    buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)
+def _histogram(name: str, text: str, histograms: Mapping[Any, Histogram]) -> HistogramMetricFamily:
+    """Return the histograms of several kinds as one family."""
+    family = HistogramMetricFamily(name, text, labels=["kind"])
+    for kind, histogram in histograms.items():
+        bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+        counts = accumulate(histogram.counts)
+        buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
+        family.add_metric([kind], buckets, histogram.total)
+    return family

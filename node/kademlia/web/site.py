@@ -21,6 +21,8 @@ REQUEST_TIMEOUT: Final = 60.0
 #: seconds for which what a refused client still sends is thrown away, so that it gets to read the answer
 LINGER: Final = 2.0
 MAX_CONNECTIONS: Final = 512
+#: bytes of a header's name; the longest registered one has some 40
+MAX_HEADER_NAME: Final = 100
 
 
 class PeerChannel(http.HTTPChannel):
@@ -58,9 +60,12 @@ class PeerChannel(http.HTTPChannel):
         super()._respondToBadRequestAndDisconnect()
 
     def headerReceived(self, line: bytes) -> bool:
-        """Refuse a Content-Length so long that Twisted could not turn it into a number."""
+        """Refuse a Content-Length so long that Twisted could not turn it into a number, and an overlong name.
+
+        Twisted keeps the first ten thousand names that it meets, for good.
+        """
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and len(value) > 32:
+        if len(name) > MAX_HEADER_NAME or (name.lower() == b"content-length" and len(value) > 32):
             self._respondToBadRequestAndDisconnect()
             return False
         return bool(super().headerReceived(line))
