@@ -2,9 +2,9 @@
 
     python bench/rpc.py ours|kademlia|echo
 
-All three run in our environment on the same kind of loop, with the same number of calls in flight, each in a process
-of its own: asyncio reads into buffers of 256 KiB, and what those cost depends on what else has used the heap.  The
-echo on Twisted's transport neither encodes nor waits with a timer.
+All three run in our environment on the same kind of loop, with the same number of calls in flight, each in a
+process of its own: asyncio reads into buffers of 256 KiB, and their cost depends on what else has used the heap.
+The echo on Twisted's transport neither encodes nor waits with a timer.
 """
 
 from __future__ import annotations
