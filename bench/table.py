@@ -90,7 +90,7 @@ def render(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     if echo:
         lines += [
             "",
-            "¹ In our environment, on one asyncio loop; kademlia's column is rpcudp 5.0.1.",
+            "¹ In our environment, on an asyncio loop; kademlia's column is rpcudp 5.0.1.",
             f"A bare Twisted echo there: {cell(echo['rpcs_per_s'])} per s, {cell(echo['rpc_cpu_us'])} µs.",
         ]
     return "\n".join(lines)
