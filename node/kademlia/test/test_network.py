@@ -14,6 +14,8 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kademlia.codec import RESPONSE, decode
+from kademlia.contact import Contact
+from kademlia.crawling import MAX_REQUESTS
 from kademlia.errors import (
     BootstrapError,
     ConfigurationError,
@@ -129,6 +131,17 @@ class Publishing(SynchronousTestCase):
             published = network.result(network.servers[number].publish(f"key {number}", b"v"))
             assert published.replicas == 8
         assert network.seconds() - started < 10.0
+
+    def test_a_lookup_among_the_dead_comes_to_an_end(self) -> None:
+        """Anybody can fill a table with contacts that do not exist: not all of them are tried."""
+        network = Network()
+        server = network.server(0, ksize=4, id=bytes(20))
+        for number in range(1, 200):
+            server.protocol.heard_from(Contact(digest(number), "10.9.9.9", number))
+        assert len(server.table) > 60
+        crawl = server.publisher.crawl(digest("key"))
+        network.result(crawl.run())
+        assert 4 < crawl.lookup.requests <= 4 * (MAX_REQUESTS + 2)
 
     def test_a_slow_peer_is_given_the_value_although_nobody_waits_for_it(self) -> None:
         """Section 2.3 takes it out of consideration, but it is one of the k closest, and may only be busy."""
