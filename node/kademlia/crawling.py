@@ -150,7 +150,9 @@ class Crawl:
             contacts = self._protocol.table.closest(self.lookup.target, enough)
             if self._size:
                 contacts = self._protocol.transfers.speakers.without_refusers(contacts, self._size)
-            self.lookup.learn(contact for contact in contacts if contact.id not in self.avoided)
+            met, avoided = self.lookup.met, self.avoided
+            new = [contact for contact in contacts if contact.id not in met and contact.id not in avoided]
+            self.lookup.learn(new[: 2 * self.lookup.lacking])
 
     def _answered(self, contact: Contact, answer: Answer) -> None:
         if self._finished:
