@@ -393,15 +393,17 @@ class StateFile(SynchronousTestCase):
         assert not Path(path).exists()
 
     def test_an_old_pickle_is_refused_with_an_explanation(self) -> None:
-        """Loading one would run whatever is in it."""
-        path = self.mktemp()
-        Path(path).write_bytes(pickle.dumps({"ksize": 20}))
-        error = self.assertRaises(StateFileError, Server.loadState, path)
-        assert "pickle" in str(error)
+        """Loading one would run whatever is in it; Python 2 wrote protocol 0 where it was not told otherwise."""
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            path = self.mktemp()
+            Path(path).write_bytes(pickle.dumps({"ksize": 20, "alpha": 3, "id": None, "neighbors": []}, protocol))
+            error = self.assertRaises(StateFileError, Server.loadState, path)
+            # The name of this test is in the path.
+            assert "is a pickle, as kademlia 2 wrote it" in str(error).replace(path, ""), protocol
 
     def test_files_that_are_no_state_are_refused(self) -> None:
         """One error type, whatever is wrong."""
-        for content in ("", "{}", "[]", '{"format": "kademlia-state-1"}', "\x00", '{"format": 1}'):
+        for content in ("", "{}", "[]", '{"format": "kademlia-state-1"}', "\x00", '{"format": 1}', "[" * 100_000):
             path = self.mktemp()
             Path(path).write_text(content, encoding="utf-8")
             self.assertRaises(StateFileError, Server.loadState, path)
