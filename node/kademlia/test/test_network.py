@@ -77,6 +77,17 @@ class Joining(SynchronousTestCase):
         for address in [("localhost", 1), ("10.0.0.1", 0), ("10.0.0.1", 65536), ("0.0.0.0", 1), ("", 1)]:  # noqa: S104
             self.assertRaises(BootstrapError, server.bootstrap, [address])
 
+    def test_what_is_no_list_of_pairs_is_refused_at_once(self) -> None:
+        """A string, one pair, a triple: what one is tempted to pass; nobody is asked then."""
+        server = Network().server(0)
+        pair = ("10.0.0.1", 1)
+        bad: list[Any] = ["10.0.0.1:1", b"10.0.0.1", pair, [(*pair, 2)], [pair, None], None, 1, ["ab"], [pair, {}]]
+        for addresses in bad:
+            error = self.assertRaises(BootstrapError, server.bootstrap, addresses)
+            assert "list of pairs of an IP address and a UDP port" in str(error)
+        assert not server.stats.rpcs
+        assert server.contact_count == 0
+
     def test_neighbours_are_listed_closest_first(self) -> None:
         """With the distance to each, and how long ago it spoke."""
         network = Network()
@@ -353,8 +364,13 @@ class Faithful(SynchronousTestCase):
     def test_impossible_parameters_are_refused(self) -> None:
         """Before anything is started."""
         sizes = ({"max_value": 8191}, {"max_value": (16 << 20) + 1})
-        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes):
-            self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
+        bad: list[dict[str, Any]] = [{"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes]
+        # Of the wrong type: the same error, and not whatever Python says where it first disturbs.
+        bad += [{name: value} for name in ("ksize", "alpha", "max_value") for value in ("20", 20.5, True, None)]
+        bad += [{"intervals": None}, {"intervals": {"refresh": 1.0}}, {"id": "x" * 20}, {"id": 1}]
+        for parameters in bad:
+            error = self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
+            assert next(iter(parameters)).replace("id", "a node ID") in str(error)
 
     def test_the_profiles_have_the_ratios_of_the_paper(self) -> None:
         """1 : 1 : 24 : 24."""
