@@ -18,6 +18,7 @@ It runs under every Twisted reactor.  Everything that asks the network returns a
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -169,8 +170,7 @@ class Server:
         """Leave without ceremony: a peer may always just be gone (section 2.3 needs no goodbye)."""
         self.maintenance.stop()
         self.handover.stop()
-        if self._saving is not None and self._saving.running:
-            self._saving.stop()
+        self._stop_saving()
         port, self._port = self._port, None
         stopped = succeed(None) if port is None else ensureDeferred(_stopped(port))
         return stopped.addCallback(lambda _: self.storage.close())
@@ -349,7 +349,13 @@ class Server:
         return server
 
     def save_state_regularly(self, path: str | Path, frequency: float = 600) -> LoopingCall:
-        """Save the state every `frequency` seconds until `stop`, and now; return the loop."""
+        """Save the state every `frequency` seconds until `stop`, and now; return the loop.
+
+        It takes the place of an earlier one.  Raises `ConfigurationError` when `frequency` is no length of time.
+        """
+        if type(frequency) not in {int, float} or not (math.isfinite(frequency) and frequency > 0):
+            raise ConfigurationError(f"frequency must be a positive number of seconds, not {frequency!r}")
+        self._stop_saving()
 
         def save() -> None:
             try:
@@ -361,6 +367,10 @@ class Server:
         self._saving.clock = self._reactor
         self._saving.start(frequency)
         return self._saving
+
+    def _stop_saving(self) -> None:
+        if self._saving is not None and self._saving.running:
+            self._saving.stop()
 
     # The names that the library's users know from its Twisted days.
 

@@ -439,6 +439,37 @@ class StateFile(SynchronousTestCase):
         network.run(20)
         assert not path.exists()
 
+    def test_a_peer_saves_its_state_by_one_loop_only(self) -> None:
+        """The first of two would have gone on after `stop`, which knows only the last."""
+        network = Network()
+        server = network.grow(2)[0]
+        first, second = Path(self.mktemp()), Path(self.mktemp())
+        server.saveStateRegularly(first, 10)
+        server.saveStateRegularly(second, 10)
+        first.unlink()
+        network.run(15)
+        assert not first.exists()
+        network.result(server.stop())
+        second.unlink()
+        network.run(20)
+        assert not first.exists()
+        assert not second.exists()
+
+    def test_state_is_not_saved_at_impossible_frequencies(self) -> None:
+        """A frequency of 0 would never give the loop back; what was being saved goes on being saved."""
+        network = Network()
+        server = network.grow(2)[0]
+        path, other = Path(self.mktemp()), Path(self.mktemp())
+        server.saveStateRegularly(path, 10)
+        bad: list[Any] = [0, -1, float("nan"), float("inf"), True, "10", None]
+        for frequency in bad:
+            error = self.assertRaises(ConfigurationError, server.saveStateRegularly, other, frequency)
+            assert "frequency must be a positive number of seconds" in str(error)
+        assert not other.exists()
+        path.unlink()
+        network.run(10.5)
+        assert path.exists()
+
 
 class RealSockets(TestCase):
     """The same on a real reactor and loopback."""
