@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import abstract
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -104,6 +106,47 @@ class Transport(StringTransportWithDisconnection):
         self.loseConnection()
 
 
+class Slow(Transport):
+    """A transport whose client takes what is written only when told to, with the buffer of a real one."""
+
+    taken = 0
+    full = False
+
+    @property
+    def unread(self) -> int:
+        """The bytes written and not taken."""
+        return len(self.value()) - self.taken
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes; stop the producer once there are too many."""
+        super().write(data)
+        if self.producer is not None and self.unread > abstract.FileDescriptor.bufferSize and not self.full:
+            self.full = True
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        """Write all of them."""
+        self.write(b"".join(data))
+
+    def take(self) -> None:
+        """Take all that was written."""
+        self.taken = len(self.value())
+        if self.full:
+            self.full = False
+            producer: Any = self.producer
+            producer.resumeProducing()
+
+    def loseConnection(self) -> None:
+        """Close once everything was taken."""
+        self.disconnecting = True
+        if not self.unread:
+            super().loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        super().loseConnection()
+
+
 class Answer:
     """A parsed response."""
 
@@ -132,10 +175,10 @@ class WebCase(SynchronousTestCase):
         """Build the site for the peer as it is now."""
         self.site = PeerSite(API(self.peer, self.clock).resource(), LIMIT, self.clock)
 
-    def connect(self) -> tuple[Any, Transport]:
+    def connect(self, transport: Any = None) -> tuple[Any, Any]:
         """Open a connection."""
         channel = self.site.buildProtocol(None)
-        transport = Transport()
+        transport = transport or Transport()
         transport.protocol = channel
         channel.makeConnection(transport)
         return channel, transport
@@ -355,6 +398,80 @@ class Limits(WebCase):
         answer = self.raw(method + b" " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
         self.assertIn(Answer(answer).code, {200, 400, 404, 405})
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class Pipelines(WebCase):
+    """Many requests over one connection before the first is answered."""
+
+    def test_answers_that_nobody_takes_stop_the_requests(self) -> None:
+        """An audit's finding: one client that never read made a peer grow by a hundred MiB a second."""
+        answer = len(self.raw(b"GET /openapi.yaml HTTP/1.1\r\n\r\n"))
+        channel, slow = self.connect(Slow())
+        requests = b"GET /openapi.yaml HTTP/1.1\r\n\r\n" * 2000
+        sent = 0
+        while sent < len(requests) * 100 and slow.producerState == "producing":
+            channel.dataReceived(requests)
+            sent += len(requests)
+        self.assertEqual(sent, len(requests))
+        self.assertLessEqual(slow.unread, abstract.FileDescriptor.bufferSize + answer)
+        for _ in range(10):
+            before = slow.taken
+            slow.take()
+            self.assertTrue(0 < slow.unread <= abstract.FileDescriptor.bufferSize + answer)
+            self.assertGreater(slow.taken, before)
+            self.assertEqual(slow.producerState, "paused")
+
+    def test_a_client_that_takes_no_answers_is_closed(self) -> None:
+        """When the time for its next request is over; what it has not taken soon after is thrown away."""
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /openapi.yaml HTTP/1.1\r\n\r\n" * 2000)
+        self.clock.advance(web_site.REQUEST_TIMEOUT + 1)
+        self.assertTrue(slow.disconnecting)
+        self.clock.advance(channel.abortTimeout)
+        self.assertFalse(slow.connected)
+        self.assertEqual(self.site.channels, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_every_request_is_answered_in_order_as_the_client_takes_the_answers(self) -> None:
+        """However the requests are cut into pieces, bodies included; reading goes on when the last has left."""
+        requests, expected = b"", []
+        for number in range(100):
+            value = b"%03d" % number * 1000
+            requests += b"PUT /dht/%d HTTP/1.1\r\nContent-Length: 3000\r\n\r\n%s" % (number, value)
+            requests += b"GET /dht/%d HTTP/1.1\r\n\r\n" % number
+            expected.append(value)
+        for step in (len(requests), 65536, 1001):
+            channel, slow = self.connect(Slow())
+            pieces = [requests[start : start + step] for start in range(0, len(requests), step)]
+            while pieces:
+                while pieces and slow.producerState == "producing":
+                    channel.dataReceived(pieces.pop(0))
+                slow.take()
+            while slow.unread:
+                slow.take()
+            self.assertEqual(re.findall(rb"(?<=\r\n\r\n)(?:\d{3}){1000}", slow.value()), expected)
+            self.assertEqual(slow.value().count(b"HTTP/1.1 200"), 200)
+            self.assertEqual(slow.producerState, "producing")
+
+    def test_what_is_sent_during_a_lookup_waits_and_has_a_bound(self) -> None:
+        """Its request comes first; the client cannot send without end meanwhile."""
+        waiting: Deferred[Any] = Deferred()
+        self.server.waiting = waiting
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /dht/k HTTP/1.1\r\n\r\n")
+        self.server.waiting = None
+        sent = 0
+        while slow.producerState == "producing":
+            channel.dataReceived(b"GET /healthz HTTP/1.1\r\n\r\n" * 10)
+            sent += 10
+        self.assertLess(sent, 1000)
+        self.assertEqual(slow.value(), b"")
+        waiting.callback(Fetched(b"first", 5, 2))
+        while slow.unread:
+            slow.take()
+        self.assertIn(b"first", slow.value()[:500])
+        self.assertEqual(slow.value().count(b"\r\n\r\nok\n"), sent)
+        self.assertEqual(slow.producerState, "producing")
 
 
 class Views(WebCase):

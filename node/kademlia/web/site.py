@@ -54,6 +54,27 @@ class PeerChannel(http.HTTPChannel):
         if not self._hopeless:
             super().rawDataReceived(data)
 
+    def pauseProducing(self) -> None:
+        """Start no further request: 64 KiB of answers wait for a client that does not take them.
+
+        Twisted stops reading then, but answers whatever it has read, and reads on after each answer.
+        """
+        self.paused = True
+        super().pauseProducing()  # type: ignore[misc]  # LineReceiver's is typed as one without self
+
+    def resumeProducing(self) -> None:
+        """Go on with what was held back: all answers have left."""
+        self.paused = False
+        super().resumeProducing()
+        self.dataReceived(b"")
+
+    def requestDone(self, request: http.Request) -> None:
+        """Read on only if the client takes its answers; if it never does, the time-out ends the connection."""
+        super().requestDone(request)
+        transport: Any = self.transport
+        if self.paused and not transport.disconnecting:
+            self._networkProducer.pauseProducing()
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Answer 400 once; Twisted itself would go on with the next line and fail in the middle of it."""
         self._hopeless = True
