@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import abstract
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -111,6 +110,7 @@ class Slow(Transport):
 
     taken = 0
     full = False
+    bufferSize = 65536
 
     @property
     def unread(self) -> int:
@@ -120,7 +120,7 @@ class Slow(Transport):
     def write(self, data: bytes) -> None:
         """Keep the bytes; stop the producer once there are too many."""
         super().write(data)
-        if self.producer is not None and self.unread > abstract.FileDescriptor.bufferSize and not self.full:
+        if self.producer is not None and self.unread > self.bufferSize and not self.full:
             self.full = True
             self.producer.pauseProducing()
 
@@ -354,13 +354,19 @@ class Limits(WebCase):
         self.assertFalse(transport.connected)
 
     def test_connections_are_counted(self) -> None:
-        """Beyond the bound none is accepted, until one ends."""
+        """Beyond the bound a client is told to come back, or closed if too many are being told, until one ends."""
         self.patch(web_site, "MAX_CONNECTIONS", 2)
         _, first = self.connect()
         self.connect()
+        _, busy = self.connect()
+        answer = Answer(busy.value())
+        self.assertEqual((answer.code, answer.headers["retry-after"], list(answer.json)), (503, "1", ["error"]))
+        self.assertFalse(busy.connected)
+        self.patch(web_site, "MAX_BUSY", 0)
         self.assertIsNone(self.site.buildProtocol(None))
         first.loseConnection()
-        self.connect()
+        channel, _ = self.connect()
+        self.assertIn(channel, self.site.channels)
 
     def test_a_content_length_beyond_all_numbers_is_a_bad_request(self) -> None:
         """Python refuses to read numbers of thousands of digits."""
@@ -384,8 +390,43 @@ class Limits(WebCase):
             b"GET / HTTP/1.1\r\na b: c",
         ):
             answer = self.raw(head + b"\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
-            self.assertEqual(answer.count(b"HTTP/1.1"), 1)
-            self.assertEqual(Answer(answer).code, 400)
+            self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
+            parsed = Answer(answer)
+            self.assertEqual(
+                (parsed.code, list(parsed.json), parsed.headers["connection"]), (400, ["error"], "close")
+            )
+
+    def test_a_head_has_bounds_and_who_exceeds_them_is_told(self) -> None:
+        """Twisted closes without a word where a line is too long, and calls too many headers a bad request."""
+        get = b"GET /healthz HTTP/1.1\r\n"
+        for head, code in (
+            (b"GET /" + b"x" * 16_000 + b" HTTP/1.1", 404),
+            (b"GET /" + b"x" * 20_000 + b" HTTP/1.1", 414),
+            (b"GET /" + b"x" * 20_000, 414),
+            (get + b"a: " + b"x" * 16_000, 200),
+            (get + b"a: " + b"x" * 20_000, 431),
+            (get + b"\r\n".join([b"a: " + b"x" * 1000] * 17), 431),
+            (get + b"\r\n".join([b"a: b"] * 500), 200),
+            (get + b"\r\n".join([b"a: b"] * 501), 431),
+        ):
+            for step in (1 << 20, 1000):
+                channel, transport = self.connect()
+                data = head + b"\r\n\r\n"
+                for start in range(0, len(data), step):
+                    if transport.connected:
+                        channel.dataReceived(data[start : start + step])
+                self.assertEqual(transport.value().count(b"HTTP/1.1 "), 1)
+                answer = Answer(transport.value())
+                self.assertEqual((answer.code, transport.connected), (code, code in {200, 404}), head[:40])
+                if code != 200:
+                    self.assertEqual(list(answer.json), ["error"])
+
+    def test_asking_for_no_path_at_all_shows_no_software(self) -> None:
+        """`OPTIONS *` is Twisted's own; any other method gets an error as everywhere."""
+        for method, code in ((b"OPTIONS", 200), (b"GET", 405)):
+            answer = self.ask(method, b"*")
+            self.assertEqual((answer.code, answer.headers.get("server")), (code, None))
+        self.assertEqual((answer.headers["allow"], list(answer.json)), ("OPTIONS", ["error"]))
 
     @settings(max_examples=150, deadline=None)
     @given(
@@ -413,11 +454,11 @@ class Pipelines(WebCase):
             channel.dataReceived(requests)
             sent += len(requests)
         self.assertEqual(sent, len(requests))
-        self.assertLessEqual(slow.unread, abstract.FileDescriptor.bufferSize + answer)
+        self.assertLessEqual(slow.unread, web_site.MAX_UNSENT + answer)
         for _ in range(10):
             before = slow.taken
             slow.take()
-            self.assertTrue(0 < slow.unread <= abstract.FileDescriptor.bufferSize + answer)
+            self.assertTrue(0 < slow.unread <= web_site.MAX_UNSENT + answer)
             self.assertGreater(slow.taken, before)
             self.assertEqual(slow.producerState, "paused")
 
