@@ -473,6 +473,17 @@ class Pipelines(WebCase):
         self.assertEqual(self.site.channels, set())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_a_client_that_takes_no_last_answer_is_closed(self) -> None:
+        """Whoever asked for the end of the connection did not get it, while the answer had not left."""
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /openapi.yaml HTTP/1.1\r\nConnection: close\r\n\r\n")
+        self.assertTrue(slow.disconnecting)
+        self.clock.advance(web_site.REQUEST_TIMEOUT)
+        self.assertTrue(slow.connected)
+        self.clock.advance(channel.abortTimeout)
+        self.assertFalse(slow.connected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_every_request_is_answered_in_order_as_the_client_takes_the_answers(self) -> None:
         """However the requests are cut into pieces, bodies included; reading goes on when the last has left."""
         requests, expected = b"", []

@@ -105,10 +105,19 @@ class PeerChannel(http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         """Read on only if the client takes its answers; if it never does, the time-out ends the connection."""
+        if not self.persistent:  # Twisted would wait for ever until the last answer has left
+            self.setTimeout(REQUEST_TIMEOUT + self.abortTimeout)
         super().requestDone(request)
         if self.paused and not self.transport.disconnecting:
             producer: Any = self._networkProducer
             producer.pauseProducing()
+
+    def timeoutConnection(self) -> None:
+        """Close, and soon after throw away what the client has not taken; at once if it is closing already."""
+        if self.transport.disconnecting:
+            self.forceAbortClient()
+        else:
+            super().timeoutConnection()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Answer 400 once; Twisted itself would go on with the next line and fail in the middle of it."""
