@@ -546,6 +546,45 @@ class Views(WebCase):
                 code = self.ask(method.upper().encode(), path.replace("{key}", "k").encode(), b"", BEARER).code
                 self.assertNotIn(code, {405, 500}, path)
 
+    def statuses(self, method: str, path: str, *, body: bool) -> set[int]:
+        """Ask for it in every way that the API tells apart; returns what came back, errors in JSON throughout."""
+        plain = self.peer.settings
+        codes = set()
+        for key, query, sent, headers, changes in (
+            ("k", "", b"{}", (BEARER,), {}),
+            ("none", "", b"", (), {}),
+            ("k", "?limit=x&trace=x", b"[", (BEARER,), {}),
+            ("", "", b"{}", (BEARER,), {"state": "joining"}),
+            ("x" * 1025, "", b"", (BEARER,), {"settings": replace(plain, token=None)}),
+            ("k", "", b"x" * (LIMIT + 1) if body else b"", (BEARER,), {"state": "stopping"}),
+            ("k", "", b"{}", (BEARER,), {"failure": NoPeersReachable("nobody")}),
+            ("k", "", b"{}", (BEARER,), {"failure": QuotaExceeded("full")} if method in {"put", "post"} else {}),
+        ):
+            self.peer.state, self.peer.settings, self.server.failure = "joined", plain, None
+            self.server.values[b"k"] = b"v"
+            for name, value in changes.items():
+                setattr(self.server if name == "failure" else self.peer, name, value)
+            self.serve()
+            answer = self.ask(method.upper().encode(), (path.format(key=key) + query).encode(), sent, *headers)
+            codes.add(answer.code)
+            if answer.code >= 400 and method != "head":
+                self.assertEqual(
+                    (answer.headers["content-type"], list(answer.json)), ("application/json", ["error"])
+                )
+        return codes
+
+    def test_every_documented_status_is_produced_and_no_other(self) -> None:
+        """Operation by operation; what any request may meet is said once, at the head of the description."""
+        spec = yaml.safe_load(self.ask(b"GET", b"/openapi.yaml").body)
+        for path, operations in spec["paths"].items():
+            for method, operation in operations.items():
+                if method != "parameters":
+                    documented = {int(code) for code in operation["responses"]}
+                    produced = self.statuses(method, path, body="requestBody" in operation)
+                    self.assertEqual(produced, documented, (method, path))
+        for code in (400, 405, 413, 414, 431, 500, 503):
+            self.assertIn(str(code), spec["info"]["description"])
+
     def test_neighbours_are_listed(self) -> None:
         """As documented."""
         self.assertEqual(
