@@ -22,7 +22,7 @@ class NoPeersReachable(KademliaError):
 
 
 class ValueTooLarge(KademliaError):
-    """The value does not fit into one store message."""
+    """The value is larger than `max_value` of this peer, or of the peers that would hold it."""
 
 
 class QuotaExceeded(KademliaError):

@@ -18,9 +18,11 @@ It runs under every Twisted reactor.  Everything that asks the network returns a
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
@@ -46,7 +48,7 @@ from kademlia.storage import MemoryStorage, Storage
 from kademlia.udp import listen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from kademlia.crawling import Step
@@ -95,11 +97,16 @@ class Server:
         shim: FaultShim | None = None,
         max_value: int = MAX_SIZE,
     ) -> None:
-        if ksize < 1 or alpha < 1:
-            raise ConfigurationError(f"ksize and alpha must be at least 1, not {ksize} and {alpha}")
-        if not LEAST_MAX_VALUE <= max_value <= MOST_MAX_VALUE:
+        for name, number in (("ksize", ksize), ("alpha", alpha)):
+            if type(number) is not int or number < 1:
+                raise ConfigurationError(f"{name} must be a whole number of at least 1, not {number!r}")
+        if type(max_value) is not int or not LEAST_MAX_VALUE <= max_value <= MOST_MAX_VALUE:
             raise ConfigurationError(
-                f"max_value must be from {LEAST_MAX_VALUE} to {MOST_MAX_VALUE} bytes, not {max_value}"
+                f"max_value must be from {LEAST_MAX_VALUE} to {MOST_MAX_VALUE} bytes, not {max_value!r}"
+            )
+        if not isinstance(intervals, Intervals):
+            raise ConfigurationError(
+                f"intervals must be of kademlia.intervals.Intervals, such as PROFILES['lab'], not {intervals!r}"
             )
         if id is not None and not is_id(id):
             raise ConfigurationError("a node ID is 20 bytes")
@@ -163,8 +170,7 @@ class Server:
         """Leave without ceremony: a peer may always just be gone (section 2.3 needs no goodbye)."""
         self.maintenance.stop()
         self.handover.stop()
-        if self._saving is not None and self._saving.running:
-            self._saving.stop()
+        self._stop_saving()
         port, self._port = self._port, None
         stopped = succeed(None) if port is None else ensureDeferred(_stopped(port))
         return stopped.addCallback(lambda _: self.storage.close())
@@ -175,15 +181,9 @@ class Server:
         """Join the network through peers at (IP address, UDP port); fires with those that answered by then.
 
         It joins through the first that answers: the dead among them hold nobody up.  An empty list means that
-        nobody answered.  Raises `BootstrapError` at once when one is not an IP address and a port.
+        nobody answered.  Raises `BootstrapError` at once when one is not a pair of an IP address and a port.
         """
-        wanted = [(str(address), port) for address, port in addresses]
-        for address, port in wanted:
-            if not is_address(address) or type(port) is not int or not 0 < port < 65536:
-                raise BootstrapError(
-                    f"{address}:{port} is not an IP address and a UDP port; names are not resolved"
-                )
-        return ensureDeferred(self._bootstrap(wanted))
+        return ensureDeferred(self._bootstrap(_homes(addresses)))
 
     async def _bootstrap(self, addresses: list[Address]) -> list[Address]:
         reached: list[Address] = []
@@ -349,7 +349,13 @@ class Server:
         return server
 
     def save_state_regularly(self, path: str | Path, frequency: float = 600) -> LoopingCall:
-        """Save the state every `frequency` seconds until `stop`, and now; return the loop."""
+        """Save the state every `frequency` seconds until `stop`, and now; return the loop.
+
+        It takes the place of an earlier one.  Raises `ConfigurationError` when `frequency` is no length of time.
+        """
+        if type(frequency) not in {int, float} or not (math.isfinite(frequency) and frequency > 0):
+            raise ConfigurationError(f"frequency must be a positive number of seconds, not {frequency!r}")
+        self._stop_saving()
 
         def save() -> None:
             try:
@@ -361,6 +367,10 @@ class Server:
         self._saving.clock = self._reactor
         self._saving.start(frequency)
         return self._saving
+
+    def _stop_saving(self) -> None:
+        if self._saving is not None and self._saving.running:
+            self._saving.stop()
 
     # The names that the library's users know from its Twisted days.
 
@@ -384,6 +394,22 @@ class Server:
     def saveStateRegularly(self, fname: str | Path, frequency: float = 600) -> LoopingCall:  # noqa: N802
         """Return `save_state_regularly`."""
         return self.save_state_regularly(fname, frequency)
+
+
+def _homes(addresses: object) -> list[Address]:
+    """Return the pairs of an IP address and a port; raises `BootstrapError` at what is none."""
+    # A string and a single pair can be iterated over too, and would be taken for something else.
+    rows = None if isinstance(addresses, str | bytes) or not isinstance(addresses, Iterable) else list(addresses)
+    if rows is None or not all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
+        raise BootstrapError(
+            "the peers to bootstrap from are a list of pairs of an IP address and a UDP port, such as "
+            f"[('127.0.0.1', 8468)], not {addresses!r:.100}"
+        )
+    homes = [(str(address), port) for address, port in rows]
+    for address, port in homes:
+        if not is_address(address) or type(port) is not int or not 0 < port < 65536:
+            raise BootstrapError(f"{address}:{port} is not an IP address and a UDP port; names are not resolved")
+    return homes
 
 
 async def _stopped(port: Any) -> None:

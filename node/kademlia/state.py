@@ -11,6 +11,8 @@ from kademlia.errors import StateFileError
 from kademlia.ids import ID_BYTES
 
 FORMAT = "kademlia-state-1"
+#: how a pickled dict begins: in protocol 2 and later, in 0 (the default of Python 2), in 1; no JSON does
+_PICKLED = (b"\x80", b"(", b"}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def load(path: str | Path) -> State:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise StateFileError(f"cannot read the state file {path}: {error.strerror}") from None
-    if raw[:1] == b"\x80":
+    if raw[:1] in _PICKLED:
         raise StateFileError(
             f"{path} is a pickle, as kademlia 2 wrote it; loading one runs whatever code it contains, so it is "
             f"refused.  Bootstrap from a known peer instead and save the state again."
@@ -66,6 +68,6 @@ def load(path: str | Path) -> State:
         )
         if not sound:
             raise ValueError("a field has an impossible value")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateFileError(f"{path} is not a state file of this program: {error}") from None
     return State(ksize, alpha, node_id, neighbours)

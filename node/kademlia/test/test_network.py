@@ -79,6 +79,17 @@ class Joining(SynchronousTestCase):
         for address in [("localhost", 1), ("10.0.0.1", 0), ("10.0.0.1", 65536), ("0.0.0.0", 1), ("", 1)]:  # noqa: S104
             self.assertRaises(BootstrapError, server.bootstrap, [address])
 
+    def test_what_is_no_list_of_pairs_is_refused_at_once(self) -> None:
+        """A string, one pair, a triple: what one is tempted to pass; nobody is asked then."""
+        server = Network().server(0)
+        pair = ("10.0.0.1", 1)
+        bad: list[Any] = ["10.0.0.1:1", b"10.0.0.1", pair, [(*pair, 2)], [pair, None], None, 1, ["ab"], [pair, {}]]
+        for addresses in bad:
+            error = self.assertRaises(BootstrapError, server.bootstrap, addresses)
+            assert "list of pairs of an IP address and a UDP port" in str(error)
+        assert not server.stats.rpcs
+        assert server.contact_count == 0
+
     def test_neighbours_are_listed_closest_first(self) -> None:
         """With the distance to each, and how long ago it spoke."""
         network = Network()
@@ -366,8 +377,13 @@ class Faithful(SynchronousTestCase):
     def test_impossible_parameters_are_refused(self) -> None:
         """Before anything is started."""
         sizes = ({"max_value": 8191}, {"max_value": (16 << 20) + 1})
-        for parameters in ({"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes):
-            self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
+        bad: list[dict[str, Any]] = [{"ksize": 0}, {"alpha": 0}, {"id": b"short"}, *sizes]
+        # Of the wrong type: the same error, and not whatever Python says where it first disturbs.
+        bad += [{name: value} for name in ("ksize", "alpha", "max_value") for value in ("20", 20.5, True, None)]
+        bad += [{"intervals": None}, {"intervals": {"refresh": 1.0}}, {"id": "x" * 20}, {"id": 1}]
+        for parameters in bad:
+            error = self.assertRaises(ConfigurationError, Server, reactor=Network(), **parameters)
+            assert next(iter(parameters)).replace("id", "a node ID") in str(error)
 
     def test_the_profiles_have_the_ratios_of_the_paper(self) -> None:
         """1 : 1 : 24 : 24."""
@@ -406,15 +422,17 @@ class StateFile(SynchronousTestCase):
         assert not Path(path).exists()
 
     def test_an_old_pickle_is_refused_with_an_explanation(self) -> None:
-        """Loading one would run whatever is in it."""
-        path = self.mktemp()
-        Path(path).write_bytes(pickle.dumps({"ksize": 20}))
-        error = self.assertRaises(StateFileError, Server.loadState, path)
-        assert "pickle" in str(error)
+        """Loading one would run whatever is in it; Python 2 wrote protocol 0 where it was not told otherwise."""
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            path = self.mktemp()
+            Path(path).write_bytes(pickle.dumps({"ksize": 20, "alpha": 3, "id": None, "neighbors": []}, protocol))
+            error = self.assertRaises(StateFileError, Server.loadState, path)
+            # The name of this test is in the path.
+            assert "is a pickle, as kademlia 2 wrote it" in str(error).replace(path, ""), protocol
 
     def test_files_that_are_no_state_are_refused(self) -> None:
         """One error type, whatever is wrong."""
-        for content in ("", "{}", "[]", '{"format": "kademlia-state-1"}', "\x00", '{"format": 1}'):
+        for content in ("", "{}", "[]", '{"format": "kademlia-state-1"}', "\x00", '{"format": 1}', "[" * 100_000):
             path = self.mktemp()
             Path(path).write_text(content, encoding="utf-8")
             self.assertRaises(StateFileError, Server.loadState, path)
@@ -433,6 +451,37 @@ class StateFile(SynchronousTestCase):
         path.unlink()
         network.run(20)
         assert not path.exists()
+
+    def test_a_peer_saves_its_state_by_one_loop_only(self) -> None:
+        """The first of two would have gone on after `stop`, which knows only the last."""
+        network = Network()
+        server = network.grow(2)[0]
+        first, second = Path(self.mktemp()), Path(self.mktemp())
+        server.saveStateRegularly(first, 10)
+        server.saveStateRegularly(second, 10)
+        first.unlink()
+        network.run(15)
+        assert not first.exists()
+        network.result(server.stop())
+        second.unlink()
+        network.run(20)
+        assert not first.exists()
+        assert not second.exists()
+
+    def test_state_is_not_saved_at_impossible_frequencies(self) -> None:
+        """A frequency of 0 would never give the loop back; what was being saved goes on being saved."""
+        network = Network()
+        server = network.grow(2)[0]
+        path, other = Path(self.mktemp()), Path(self.mktemp())
+        server.saveStateRegularly(path, 10)
+        bad: list[Any] = [0, -1, float("nan"), float("inf"), True, "10", None]
+        for frequency in bad:
+            error = self.assertRaises(ConfigurationError, server.saveStateRegularly, other, frequency)
+            assert "frequency must be a positive number of seconds" in str(error)
+        assert not other.exists()
+        path.unlink()
+        network.run(10.5)
+        assert path.exists()
 
 
 class RealSockets(TestCase):

@@ -18,6 +18,8 @@ from kademlia.config import HTTPSettings, Settings, StorageSettings
 from kademlia.errors import ListenError, StorageError
 from kademlia.intervals import PROFILES
 from kademlia.service import LAST_RETRY, WATCH, Joiner, PeerService, make_service
+from kademlia.web import site as web_site
+from kademlia.web.site import PeerChannel
 
 HOST = "127.0.60.21"
 
@@ -120,14 +122,14 @@ class Collector(Protocol):
     """Gathers what comes until the connection ends."""
 
     def __init__(self) -> None:
-        self.received = b""
+        self.received = bytearray()
         self.done: Deferred[bytes] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.done.callback(self.received)
+        self.done.callback(bytes(self.received))
 
 
 class Peers(TestCase):
@@ -207,6 +209,50 @@ class Peers(TestCase):
         assert peer.site is not None
         while peer.site.channels:
             await deferLater(reactor, 0.02)
+
+    async def test_a_head_without_end_is_refused_and_the_client_gets_to_read_it(self) -> None:
+        """Although it goes on sending: a reset would overtake the answer."""
+        peer = self.start(self.settings())
+        raw = await self.exchange(peer, b"GET / HTTP/1.1\r\nCookie: " + b"x" * 1_000_000)
+        self.assertIn(b" 431 ", raw.split(b"\r\n")[0])
+
+    async def test_a_connection_too_many_gets_to_read_so(self) -> None:
+        """A health check must be able to tell a busy peer from a dead one."""
+        self.patch(web_site, "MAX_CONNECTIONS", 0)
+        peer = self.start(self.settings())
+        self.assertEqual((await self.ask(peer, "GET", "/healthz"))[0], 503)
+        assert peer.site is not None
+        while peer.site.busy:
+            await deferLater(reactor, 0.02)
+
+    async def test_a_client_that_does_not_read_costs_little_and_may_still_read_everything(self) -> None:
+        """On a real socket: what waits to be sent stays below the buffer and one answer, whatever is asked for."""
+        peer = self.start(self.settings())
+        request, count, peak, done = b"GET /openapi.yaml HTTP/1.1\r\n\r\n", 1500, 0, 0
+        answer = len(await self.exchange(peer, request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))
+        plain = PeerChannel.requestDone
+
+        def spied(channel: Any, request: Any) -> None:
+            nonlocal peak, done
+            socket = channel.transport
+            peak = max(peak, len(socket.dataBuffer) + socket._tempDataLen)
+            done += 1
+            plain(channel, request)
+
+        self.patch(PeerChannel, "requestDone", spied)
+        client: Any = await ClientCreator(reactor, Collector).connectTCP(HOST, peer.http_port)
+        client.transport.pauseProducing()
+        client.transport.write(request * count + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        before = -1
+        while before != done:  # until the buffers of the kernel are full
+            before = done
+            await deferLater(reactor, 0.1)
+        self.assertLess(done, count)
+        client.transport.resumeProducing()
+        received = await client.done
+        self.assertEqual(received.count(b"HTTP/1.1 200 OK"), count + 1)
+        self.assertTrue(received.endswith(b"ok\n"))
+        self.assertLessEqual(peak, web_site.MAX_UNSENT + answer)
 
     async def test_the_largest_value_is_the_configured_one(self) -> None:
         """A body of exactly that size is stored and read elsewhere, one byte more is refused; in real time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,48 @@ class Transport(StringTransportWithDisconnection):
         self.loseConnection()
 
 
+class Slow(Transport):
+    """A transport whose client takes what is written only when told to, with the buffer of a real one."""
+
+    taken = 0
+    full = False
+    bufferSize = 65536
+
+    @property
+    def unread(self) -> int:
+        """The bytes written and not taken."""
+        return len(self.value()) - self.taken
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes; stop the producer once there are too many."""
+        super().write(data)
+        if self.producer is not None and self.unread > self.bufferSize and not self.full:
+            self.full = True
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        """Write all of them."""
+        self.write(b"".join(data))
+
+    def take(self) -> None:
+        """Take all that was written."""
+        self.taken = len(self.value())
+        if self.full:
+            self.full = False
+            producer: Any = self.producer
+            producer.resumeProducing()
+
+    def loseConnection(self) -> None:
+        """Close once everything was taken."""
+        self.disconnecting = True
+        if not self.unread:
+            super().loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        super().loseConnection()
+
+
 class Answer:
     """A parsed response."""
 
@@ -132,10 +175,10 @@ class WebCase(SynchronousTestCase):
         """Build the site for the peer as it is now."""
         self.site = PeerSite(API(self.peer, self.clock).resource(), LIMIT, self.clock)
 
-    def connect(self) -> tuple[Any, Transport]:
+    def connect(self, transport: Any = None) -> tuple[Any, Any]:
         """Open a connection."""
         channel = self.site.buildProtocol(None)
-        transport = Transport()
+        transport = transport or Transport()
         transport.protocol = channel
         channel.makeConnection(transport)
         return channel, transport
@@ -311,13 +354,19 @@ class Limits(WebCase):
         self.assertFalse(transport.connected)
 
     def test_connections_are_counted(self) -> None:
-        """Beyond the bound none is accepted, until one ends."""
+        """Beyond the bound a client is told to come back, or closed if too many are being told, until one ends."""
         self.patch(web_site, "MAX_CONNECTIONS", 2)
         _, first = self.connect()
         self.connect()
+        _, busy = self.connect()
+        answer = Answer(busy.value())
+        self.assertEqual((answer.code, answer.headers["retry-after"], list(answer.json)), (503, "1", ["error"]))
+        self.assertFalse(busy.connected)
+        self.patch(web_site, "MAX_BUSY", 0)
         self.assertIsNone(self.site.buildProtocol(None))
         first.loseConnection()
-        self.connect()
+        channel, _ = self.connect()
+        self.assertIn(channel, self.site.channels)
 
     def test_a_content_length_beyond_all_numbers_is_a_bad_request(self) -> None:
         """Python refuses to read numbers of thousands of digits."""
@@ -341,8 +390,43 @@ class Limits(WebCase):
             b"GET / HTTP/1.1\r\na b: c",
         ):
             answer = self.raw(head + b"\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
-            self.assertEqual(answer.count(b"HTTP/1.1"), 1)
-            self.assertEqual(Answer(answer).code, 400)
+            self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
+            parsed = Answer(answer)
+            self.assertEqual(
+                (parsed.code, list(parsed.json), parsed.headers["connection"]), (400, ["error"], "close")
+            )
+
+    def test_a_head_has_bounds_and_who_exceeds_them_is_told(self) -> None:
+        """Twisted closes without a word where a line is too long, and calls too many headers a bad request."""
+        get = b"GET /healthz HTTP/1.1\r\n"
+        for head, code in (
+            (b"GET /" + b"x" * 16_000 + b" HTTP/1.1", 404),
+            (b"GET /" + b"x" * 20_000 + b" HTTP/1.1", 414),
+            (b"GET /" + b"x" * 20_000, 414),
+            (get + b"a: " + b"x" * 16_000, 200),
+            (get + b"a: " + b"x" * 20_000, 431),
+            (get + b"\r\n".join([b"a: " + b"x" * 1000] * 17), 431),
+            (get + b"\r\n".join([b"a: b"] * 500), 200),
+            (get + b"\r\n".join([b"a: b"] * 501), 431),
+        ):
+            for step in (1 << 20, 1000):
+                channel, transport = self.connect()
+                data = head + b"\r\n\r\n"
+                for start in range(0, len(data), step):
+                    if transport.connected:
+                        channel.dataReceived(data[start : start + step])
+                self.assertEqual(transport.value().count(b"HTTP/1.1 "), 1)
+                answer = Answer(transport.value())
+                self.assertEqual((answer.code, transport.connected), (code, code in {200, 404}), head[:40])
+                if code != 200:
+                    self.assertEqual(list(answer.json), ["error"])
+
+    def test_asking_for_no_path_at_all_shows_no_software(self) -> None:
+        """`OPTIONS *` is Twisted's own; any other method gets an error as everywhere."""
+        for method, code in ((b"OPTIONS", 200), (b"GET", 405)):
+            answer = self.ask(method, b"*")
+            self.assertEqual((answer.code, answer.headers.get("server")), (code, None))
+        self.assertEqual((answer.headers["allow"], list(answer.json)), ("OPTIONS", ["error"]))
 
     @settings(max_examples=150, deadline=None)
     @given(
@@ -355,6 +439,91 @@ class Limits(WebCase):
         answer = self.raw(method + b" " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
         self.assertIn(Answer(answer).code, {200, 400, 404, 405})
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class Pipelines(WebCase):
+    """Many requests over one connection before the first is answered."""
+
+    def test_answers_that_nobody_takes_stop_the_requests(self) -> None:
+        """An audit's finding: one client that never read made a peer grow by a hundred MiB a second."""
+        answer = len(self.raw(b"GET /openapi.yaml HTTP/1.1\r\n\r\n"))
+        channel, slow = self.connect(Slow())
+        requests = b"GET /openapi.yaml HTTP/1.1\r\n\r\n" * 2000
+        sent = 0
+        while sent < len(requests) * 100 and slow.producerState == "producing":
+            channel.dataReceived(requests)
+            sent += len(requests)
+        self.assertEqual(sent, len(requests))
+        self.assertLessEqual(slow.unread, web_site.MAX_UNSENT + answer)
+        for _ in range(10):
+            before = slow.taken
+            slow.take()
+            self.assertTrue(0 < slow.unread <= web_site.MAX_UNSENT + answer)
+            self.assertGreater(slow.taken, before)
+            self.assertEqual(slow.producerState, "paused")
+
+    def test_a_client_that_takes_no_answers_is_closed(self) -> None:
+        """When the time for its next request is over; what it has not taken soon after is thrown away."""
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /openapi.yaml HTTP/1.1\r\n\r\n" * 2000)
+        self.clock.advance(web_site.REQUEST_TIMEOUT + 1)
+        self.assertTrue(slow.disconnecting)
+        self.clock.advance(channel.abortTimeout)
+        self.assertFalse(slow.connected)
+        self.assertEqual(self.site.channels, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_client_that_takes_no_last_answer_is_closed(self) -> None:
+        """Whoever asked for the end of the connection did not get it, while the answer had not left."""
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /openapi.yaml HTTP/1.1\r\nConnection: close\r\n\r\n")
+        self.assertTrue(slow.disconnecting)
+        self.clock.advance(web_site.REQUEST_TIMEOUT)
+        self.assertTrue(slow.connected)
+        self.clock.advance(channel.abortTimeout)
+        self.assertFalse(slow.connected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_every_request_is_answered_in_order_as_the_client_takes_the_answers(self) -> None:
+        """However the requests are cut into pieces, bodies included; reading goes on when the last has left."""
+        requests, expected = b"", []
+        for number in range(100):
+            value = b"%03d" % number * 1000
+            requests += b"PUT /dht/%d HTTP/1.1\r\nContent-Length: 3000\r\n\r\n%s" % (number, value)
+            requests += b"GET /dht/%d HTTP/1.1\r\n\r\n" % number
+            expected.append(value)
+        for step in (len(requests), 65536, 1001):
+            channel, slow = self.connect(Slow())
+            pieces = [requests[start : start + step] for start in range(0, len(requests), step)]
+            while pieces:
+                while pieces and slow.producerState == "producing":
+                    channel.dataReceived(pieces.pop(0))
+                slow.take()
+            while slow.unread:
+                slow.take()
+            self.assertEqual(re.findall(rb"(?<=\r\n\r\n)(?:\d{3}){1000}", slow.value()), expected)
+            self.assertEqual(slow.value().count(b"HTTP/1.1 200"), 200)
+            self.assertEqual(slow.producerState, "producing")
+
+    def test_what_is_sent_during_a_lookup_waits_and_has_a_bound(self) -> None:
+        """Its request comes first; the client cannot send without end meanwhile."""
+        waiting: Deferred[Any] = Deferred()
+        self.server.waiting = waiting
+        channel, slow = self.connect(Slow())
+        channel.dataReceived(b"GET /dht/k HTTP/1.1\r\n\r\n")
+        self.server.waiting = None
+        sent = 0
+        while slow.producerState == "producing":
+            channel.dataReceived(b"GET /healthz HTTP/1.1\r\n\r\n" * 10)
+            sent += 10
+        self.assertLess(sent, 1000)
+        self.assertEqual(slow.value(), b"")
+        waiting.callback(Fetched(b"first", 5, 2))
+        while slow.unread:
+            slow.take()
+        self.assertIn(b"first", slow.value()[:500])
+        self.assertEqual(slow.value().count(b"\r\n\r\nok\n"), sent)
+        self.assertEqual(slow.producerState, "producing")
 
 
 class Views(WebCase):
@@ -376,6 +545,45 @@ class Views(WebCase):
             for method in set(operations) - {"parameters"}:
                 code = self.ask(method.upper().encode(), path.replace("{key}", "k").encode(), b"", BEARER).code
                 self.assertNotIn(code, {405, 500}, path)
+
+    def statuses(self, method: str, path: str, *, body: bool) -> set[int]:
+        """Ask for it in every way that the API tells apart; returns what came back, errors in JSON throughout."""
+        plain = self.peer.settings
+        codes = set()
+        for key, query, sent, headers, changes in (
+            ("k", "", b"{}", (BEARER,), {}),
+            ("none", "", b"", (), {}),
+            ("k", "?limit=x&trace=x", b"[", (BEARER,), {}),
+            ("", "", b"{}", (BEARER,), {"state": "joining"}),
+            ("x" * 1025, "", b"", (BEARER,), {"settings": replace(plain, token=None)}),
+            ("k", "", b"x" * (LIMIT + 1) if body else b"", (BEARER,), {"state": "stopping"}),
+            ("k", "", b"{}", (BEARER,), {"failure": NoPeersReachable("nobody")}),
+            ("k", "", b"{}", (BEARER,), {"failure": QuotaExceeded("full")} if method in {"put", "post"} else {}),
+        ):
+            self.peer.state, self.peer.settings, self.server.failure = "joined", plain, None
+            self.server.values[b"k"] = b"v"
+            for name, value in changes.items():
+                setattr(self.server if name == "failure" else self.peer, name, value)
+            self.serve()
+            answer = self.ask(method.upper().encode(), (path.format(key=key) + query).encode(), sent, *headers)
+            codes.add(answer.code)
+            if answer.code >= 400 and method != "head":
+                self.assertEqual(
+                    (answer.headers["content-type"], list(answer.json)), ("application/json", ["error"])
+                )
+        return codes
+
+    def test_every_documented_status_is_produced_and_no_other(self) -> None:
+        """Operation by operation; what any request may meet is said once, at the head of the description."""
+        spec = yaml.safe_load(self.ask(b"GET", b"/openapi.yaml").body)
+        for path, operations in spec["paths"].items():
+            for method, operation in operations.items():
+                if method != "parameters":
+                    documented = {int(code) for code in operation["responses"]}
+                    produced = self.statuses(method, path, body="requestBody" in operation)
+                    self.assertEqual(produced, documented, (method, path))
+        for code in (400, 405, 413, 414, 431, 500, 503):
+            self.assertIn(str(code), spec["info"]["description"])
 
     def test_neighbours_are_listed(self) -> None:
         """As documented."""
