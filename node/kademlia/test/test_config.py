@@ -125,6 +125,7 @@ class Refused(ConfigCase):
             "intervals.refresh": "[intervals]\nrefresh = 0",
             "intervals.expire": "[intervals]\nexpire = inf",
             "intervals.replicate": "[intervals]\nreplicate = true",
+            "intervals.republish": "[intervals]\nrepublish = 1" + "0" * 400,  # found by fuzzing: beyond all floats
             "http.port": "[http]\nport = 70000",
             "http.address": '[http]\naddress = "here"',
             "storage.kind": '[storage]\nkind = "redis"',
