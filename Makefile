@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STOCK := .venv-stock
 OPENDHT := .venv-opendht
+FUZZ := .venv-fuzz
+# `make fuzz`: inputs for each harness, once drawn and once chosen by atheris.  Memory is watched from 200000 on.
+FUZZ_RUNS ?= 250000
+FUZZ_TARGETS ?= datagrams http_requests configuration
+FUZZ_SEED ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
@@ -34,6 +39,12 @@ $(OPENDHT)/.installed: bench/requirements-opendht.lock
 	@echo "installing OpenDHT into $(OPENDHT) (once, for the benchmarks)"
 	@test -x $(OPENDHT)/bin/pip || $(PYTHON) -m venv --clear $(OPENDHT)
 	@$(OPENDHT)/bin/python -m pip install --quiet --no-deps --require-hashes -r bench/requirements-opendht.lock
+	@touch $@
+
+$(FUZZ)/.installed: tests/fuzz/requirements.lock
+	@echo "installing atheris into $(FUZZ) (once, for fuzzing)"
+	@test -x $(FUZZ)/bin/pip || $(PYTHON) -m venv --clear $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/fuzz/requirements.lock
 	@touch $@
 
 .PHONY: demo
@@ -68,15 +79,29 @@ box-lxc: ## build the box for LXC from Debian packages; needs root
 bench: $(STAMP) $(STOCK)/.installed $(OPENDHT)/.installed ## measure ours beside kademlia 2.2.3 and OpenDHT (a quarter of an hour)
 	@$(BIN)/python bench/run.py
 
+.PHONY: fuzz
+fuzz: $(STAMP) $(FUZZ)/.installed ## datagrams, HTTP requests, configurations at random and guided (ten minutes; FUZZ_RUNS=…)
+	@$(BIN)/pytest -q tests/fuzz
+	@mkdir -p .cache/fuzz
+	@for name in $(FUZZ_TARGETS); do \
+	    run="tests/fuzz/$$name.py --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED)"; log=.cache/fuzz/$$name.log; \
+	    echo "$$name, drawn:"; $(BIN)/python $$run || exit 1; \
+	    echo "$$name, guided: (in $$log)"; \
+	    PYTHONPATH=node $(FUZZ)/bin/python $$run --atheris .cache/fuzz/$$name >$$log 2>&1 || { tail -n 40 $$log; exit 1; }; \
+	    grep -E '^ok|(INITED|DONE) ' $$log; \
+	done
+
 .PHONY: clean
 clean: ## remove what make installed and the tests left; results stay
-	@rm -rf $(VENV) $(STOCK) $(OPENDHT) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(STOCK) $(OPENDHT) $(FUZZ) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: lock
-lock: ## renew requirements.lock and node/requirements.lock (the only target that resolves versions)
+lock: ## renew requirements.lock, node/requirements.lock and tests/fuzz/requirements.lock (the only target that resolves versions)
 	@$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet uv
 	@sed '/"kademlia-node"/d' pyproject.toml > .cache/lock/pyproject.toml
 	@.cache/lock/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --extra dev \
 	    -o requirements.lock .cache/lock/pyproject.toml node/pyproject.toml
 	@.cache/lock/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
 	    -c requirements.lock -o node/requirements.lock node/pyproject.toml
+	@.cache/lock/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+	    -c node/requirements.lock -o tests/fuzz/requirements.lock tests/fuzz/requirements.in node/pyproject.toml

@@ -189,7 +189,7 @@ def _intervals(table: Table, base: Intervals) -> Intervals:
 def _seconds(table: Table, key: str) -> float:
     allowed = "a positive number of seconds"
     for kind in (int, float):
-        with suppress(ConfigurationError):
+        with suppress(ConfigurationError, OverflowError):  # TOML's integers go beyond all floats
             value = float(table.take(key, kind, allowed))  # type: ignore[type-var]
             if 0 < value < float("inf"):
                 return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 from kademlia.errors import ConfigurationError
@@ -91,7 +90,7 @@ class FaultShim:
 
 def _number(settings: dict[str, Any], name: str, high: float) -> float:
     value = settings.get(name, 0.0)
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= high:
+    if type(value) not in (int, float) or not 0 <= value <= high:
         raise ConfigurationError(f"fault {name!r} must be a number from 0 to {high:g}, not {value!r}")
     return float(value)
 

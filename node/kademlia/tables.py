@@ -30,8 +30,7 @@ class Table:
         where = f"{self._name}.{key}" if self._name else key
         if key not in self._values:
             return ConfigurationError(f"{self._file}: {where} is missing: it must be {allowed}")
-        shown = repr(self._values[key] if culprit is None else culprit)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        shown = _shown(self._values[key] if culprit is None else culprit)
         return ConfigurationError(f"{self._file}: {where} must be {allowed}, not {shown}")
 
     def take(self, key: str, kind: type[_T], allowed: str, default: _T | None = None) -> _T:
@@ -91,10 +90,20 @@ class Table:
         for key in self._values:
             if key not in self._known:
                 where = f"[{self._name}]" if self._name else "the file"
+                name = key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else _shown(key)
                 raise ConfigurationError(
-                    f"{self._file}: {self._name + '.' if self._name else ''}{key} is unknown; "
+                    f"{self._file}: {self._name + '.' if self._name else ''}{name} is unknown; "
                     f"{where} may have {', '.join(dict.fromkeys(self._known))}"
                 )
+
+
+def _shown(value: object) -> str:
+    """Return a value as a short line."""
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits, which only its hexadecimal form can have
+        return "a number far too large"
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def parse_address(text: str) -> Address:

@@ -23,6 +23,18 @@ VALUES: Final = (
     b'["127.0.0.1:1", "[::1]:2"]', b'"lab"', b'"memory"', b'"json"', b'"."', b'"\\u0000"', b"{}", b"{a = {b = 1}}",
     b"1979-05-27", b'"""\n"""', b"9" * 5000, b"[" * 1500, b'"aa"', b'"' + b"0a" * 20 + b'"', b'"debug"', b"1.5",
 )  # fmt: skip
+#: what is accepted, by table: values drawn at random are refused too often to get beyond the first tables
+ACCEPTED: Final = {
+    b"[node]": (
+        b'address = "127.0.0.1"', b'data_dir = "."', b"port = 1", b'bootstrap = ["127.0.0.1:1"]',
+        b'id = "' + b"0a" * 20 + b'"', b"ksize = 8", b"alpha = 2", b'profile = "lab"',
+    ),
+    b"[intervals]": (b"refresh = 1.5", b"replicate = 2", b"republish = 3", b"expire = 4"),
+    b"[http]": (b'address = "::1"', b"port = 2"),
+    b"[storage]": (b'kind = "memory"', b"max_keys = 9", b"max_bytes = 9"),
+    b"[control]": (b'token_file = "aa"',),
+    b"[log]": (b'level = "debug"', b'format = "json"'),
+}  # fmt: skip
 
 
 class Configuration:
@@ -57,8 +69,11 @@ class Configuration:
 
     def draw(self, rng: random.Random) -> bytes:
         """Return lines of a configuration file, most of which make sense."""
-        lines = [b"[node]", b'address = "127.0.0.1"', b'data_dir = "."'][: rng.choice((0, 3, 3, 3))]
-        for _ in range(rng.randrange(8)):
+        lines: list[bytes] = []
+        for table, settings in ACCEPTED.items():
+            if rng.random() < (0.9 if table == b"[node]" else 0.3):
+                lines += [table, *(line for line in settings if rng.random() < 0.8)]
+        for _ in range(rng.choice((0, 1, 2, 8))):
             if rng.random() < 0.3:
                 lines.append(rng.choice(TABLES))
             else:

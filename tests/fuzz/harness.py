@@ -1,10 +1,11 @@
 """What the fuzzing harnesses share: drawing inputs, the clock, and what must hold whatever the input.
 
     python tests/fuzz/datagrams.py --runs 1000000 [--seed 1]
-    python tests/fuzz/datagrams.py --runs 1000000 --atheris [CORPUS]    # coverage-guided; needs requirements.in
+    python tests/fuzz/datagrams.py --runs 1000000 --atheris CORPUS      # coverage-guided; needs requirements.in
 
-An unhandled or logged error, an input that holds the loop, growing memory and tables beyond their bounds each end
-the run with status 1 and say how to repeat it: the same seed draws the same inputs.
+`make fuzz` runs all of them both ways.  An unhandled or logged error, an input that holds the loop, growing memory
+and tables beyond their bounds each end the run with a status that is not 0 and say how to repeat it: the same seed
+draws the same inputs, and so does atheris from the same seed and corpus.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import resource
 import sys
 import time
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.logger import globalLogPublisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: seconds of CPU that one turn of the loop may take: it serves nobody else meanwhile
 MAX_BLOCK: Final = 0.05
@@ -32,6 +34,17 @@ MAX_GROWTH: Final = 32.0
 #: inputs between two looks at memory and tables, and inputs until everything that fills up has
 LOOK: Final = 20_000
 WARM_UP: Final = 200_000
+#: bytes of the inputs that atheris begins with, and of those that it makes: of a long one it changes mostly what
+#: does not matter.  Drawing goes farther.
+SHORT: Final = 500
+LONG: Final = 4096
+#: share of the inputs under atheris that begin with one drawn
+DRAWN: Final = 0.25
+#: times that code takes longer which tells atheris of every branch and comparison
+INSTRUMENTED: Final = 4
+#: what atheris is told of: the peer, the parsers in front of it, and what reaches them from the harness.  Not
+#: Twisted's event handling, whose coverage changes with the timers and says nothing about an input.
+GUIDES: Final = ("kademlia", "twisted.web", "klein", "tomllib", "json", "__main__")
 
 
 class Finding(Exception):
@@ -115,8 +128,9 @@ class _Call:
         return not self.over
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Do not call; let go of what would have been called, as Twisted does: the heap keeps this for long."""
         self.over = True
+        self.function, self.args, self.kw = self.active, (), {}
 
     def getTime(self) -> float:  # noqa: N802
         """Return when it is due."""
@@ -192,32 +206,37 @@ class Watch:
     def __init__(self, target: Target, max_block: float) -> None:
         self._target = target
         self._max_block = max_block
-        self._runs = 0
+        self.runs = 0
         self._errors: list[str] = []
         self._settled: float | None = None
         globalLogPublisher.addObserver(self._observe)
 
     def one(self, data: bytes) -> None:
         """Take one input."""
-        self._runs += 1
+        self.runs += 1
         STOPWATCH.turn(self._target.one, data)
         self._target.rest()
         if STOPWATCH.slowest > self._max_block:
             raise Finding(f"the loop was held for {STOPWATCH}")
-        if self._errors:
-            raise Finding(f"logged: {self._errors[0]}")
-        if self._runs % LOOK == 0:
+        self._raise_logged()
+        if self.runs % LOOK == 0:
             self.look()
 
     def look(self) -> dict[str, int]:
         """Hold memory and tables against their bounds."""
+        gc.collect()  # a Deferred that nobody looked after reports its failure only now
+        self._raise_logged()
         sizes = self._target.check()
         memory = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-        if self._runs >= WARM_UP:
+        if self.runs >= WARM_UP:
             self._settled = self._settled or memory
             if memory > self._settled + MAX_GROWTH:
                 raise Finding(f"memory grew from {self._settled:.0f} to {memory:.0f} MiB; tables: {sizes}")
         return {**sizes, "MiB": round(memory)}
+
+    def _raise_logged(self) -> None:
+        if self._errors:
+            raise Finding(f"logged: {self._errors[0]}")
 
     def _observe(self, event: Any) -> None:
         if "log_failure" in event:
@@ -230,12 +249,12 @@ def main(make: Callable[[], Target]) -> None:
     arguments.add_argument("--runs", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--max-block", type=float, default=MAX_BLOCK, help="seconds of CPU for one turn")
-    arguments.add_argument("--atheris", nargs="?", const="", default=None, metavar="CORPUS")
+    arguments.add_argument("--atheris", type=Path, metavar="CORPUS", help="a folder; filled when it is empty")
     options = arguments.parse_args()
-    watch = Watch(target := make(), options.max_block)
     if options.atheris is not None:
-        _guided(watch, target, options.runs, options.seed, options.atheris)
+        _guided(make(), options)
         return
+    watch = Watch(target := make(), options.max_block)
     rng = random.Random(options.seed)
     started = time.monotonic()
     number, data = 0, b""
@@ -246,8 +265,6 @@ def main(make: Callable[[], Target]) -> None:
             if number % 500_000 == 499_999:
                 rate = number / (time.monotonic() - started)
                 print(f"{number + 1} inputs, {rate:.0f}/s, {watch.look()}, {STOPWATCH}", flush=True)
-        gc.collect()  # a Deferred that nobody looked after reports its failure only now
-        watch.one(data)
         sizes = watch.look()
     except BaseException as error:
         print(f"input {number} of seed {options.seed}: {data.hex()}", file=sys.stderr)
@@ -258,17 +275,49 @@ def main(make: Callable[[], Target]) -> None:
     print(f"ok: {options.runs} inputs in {took:.0f} s, slowest turn {STOPWATCH}, {sizes}")
 
 
-def _guided(watch: Watch, target: Target, runs: int, seed: int, corpus: str) -> None:
+def _guided(target: Target, options: argparse.Namespace) -> None:
     """Let atheris choose the inputs, beginning with the corpus; an empty one is filled with inputs drawn."""
     import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  (only this way of running needs it)
 
-    if corpus:
-        folder = Path(corpus)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not any(folder.iterdir()):
-            rng = random.Random(seed)
-            for number in range(500):
-                (folder / f"drawn-{number}").write_bytes(target.draw(rng))
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-runs={runs}", f"-seed={seed}", *([corpus] if corpus else [])], watch.one)
+    corpus: Path = options.atheris
+    corpus.mkdir(parents=True, exist_ok=True)
+    if not any(corpus.iterdir()):
+        rng = random.Random(options.seed)
+        short = (data for _ in itertools.count() if len(data := target.draw(rng)) <= SHORT)
+        for number, data in enumerate(itertools.islice(short, 500)):
+            (corpus / f"drawn-{number}").write_bytes(data)
+    guides = list(_guides())
+    for function in guides:
+        atheris.instrument_func(function)
+    print(f"instrumented {len(guides)} functions", flush=True)
+    watch = Watch(target, options.max_block * INSTRUMENTED)
+
+    def one(data: bytes) -> None:
+        watch.one(data)
+        if watch.runs == options.runs:  # libFuzzer ends the process after this one
+            print(f"ok: {watch.runs} inputs, slowest turn {STOPWATCH}, {watch.look()}", flush=True)
+
+    def mutate(data: bytes, room: int, seed: int) -> bytes:
+        """Return the input changed, or now and then one drawn, changed or not: it gets into what bytes do not."""
+        rng = random.Random(seed)
+        drawn = target.draw(rng)[:room] if rng.random() < DRAWN else b""
+        changed: bytes = drawn if drawn and rng.random() < 0.5 else atheris.Mutate(drawn or data, room)
+        return changed
+
+    # A newly found input is kept in the corpus, one with a finding beside it.
+    flags = [
+        f"-runs={options.runs}",
+        f"-seed={options.seed}",
+        f"-artifact_prefix={corpus}-",
+        f"-max_len={LONG}",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
+
+
+def _guides() -> Iterator[FunctionType]:
+    """Yield the functions, imported by now, whose branches and comparisons guide atheris."""
+    for thing in gc.get_objects():
+        if isinstance(thing, FunctionType) and f"{thing.__module__}.".startswith(tuple(f"{n}." for n in GUIDES)):
+            yield thing

@@ -6,6 +6,7 @@ import random
 from types import SimpleNamespace
 from typing import Any, Final
 
+import kademlia.web.metrics  # noqa: F401  (else imported by the first scrape, after atheris has looked for its guides)
 from harness import Finding, Reactor, main
 from kademlia.config import Settings
 from kademlia.ids import digest

@@ -125,12 +125,28 @@ class Refused(ConfigCase):
                 self.assertIn(f"{key} must be", message, line)
                 self.assertNotIn("\n", message)
 
+    def test_a_refusal_is_one_line_that_can_be_read(self) -> None:
+        """However long a name or a number is, and whatever is in it; found by fuzzing."""
+        for line in (
+            "port = 0x" + "f" * 5000,
+            f"bootstrap = [0x{'f' * 5000}]",
+            "x" * 5000 + " = 1",
+            '"a\\nb" = 1',
+            f"[{'x' * 5000}]",
+            "[log]\n" + "x" * 5000 + " = 1",
+        ):
+            message = self.refusal(MINIMAL + line + "\n")
+            self.assertIn(str(self.file), message)
+            self.assertLess(len(message), len(str(self.file)) + 300)
+            self.assertNotIn("\n", message)
+
     def test_wrong_values_of_the_other_tables_are_refused_by_name(self) -> None:
         """Tables after [node] are checked alike."""
         wrong = {
             "intervals.refresh": "[intervals]\nrefresh = 0",
             "intervals.expire": "[intervals]\nexpire = inf",
             "intervals.replicate": "[intervals]\nreplicate = true",
+            "intervals.republish": "[intervals]\nrepublish = 1" + "0" * 400,  # found by fuzzing: beyond all floats
             "http.port": "[http]\nport = 70000",
             "http.address": '[http]\naddress = "here"',
             "storage.kind": '[storage]\nkind = "redis"',

@@ -683,6 +683,7 @@ class ControlCase(WebCase):
 
     def test_bad_faults_are_refused_and_change_nothing(self) -> None:
         """400, with what is allowed."""
-        for body in (b"", b"[]", b"{", b"\xff", b"[" * 9000, b'{"loss": 2}', b'{"loss": NaN}', b'{"lag": 1}'):
+        for body in (b"", b"[]", b"{", b"\xff", b"[" * 9000, b'{"loss": 2}', b'{"loss": NaN}', b'{"lag": 1}',
+                     b'{"delay": 1' + b"0" * 400 + b"}"):  # fmt: skip
             self.assertEqual(self.ask(b"POST", b"/control/faults", body, BEARER).code, 400, body)
         self.assertFalse(self.server.shim.active)
