@@ -28,7 +28,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from kademlia import state
-from kademlia.contact import Contact, is_address
+from kademlia.contact import Contact, is_address, parse_contact
 from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
 from kademlia.handover import Handover
 from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
@@ -40,7 +40,7 @@ from kademlia.protocol import KademliaProtocol
 from kademlia.publishing import Published, Publisher
 from kademlia.reading import Fetched
 from kademlia.records import LEAST_MAX_VALUE, MAX_SIZE, MOST_MAX_VALUE
-from kademlia.routing import RoutingTable
+from kademlia.routing import BACKOFF, LONGEST_BACKOFF, RoutingTable
 from kademlia.stats import Stats
 from kademlia.storage import MemoryStorage, Storage
 from kademlia.udp import listen
@@ -113,7 +113,9 @@ class Server:
         self.storage: Storage = storage if storage is not None else MemoryStorage()
         self.intervals = intervals
         self.stats = Stats()
-        self.table = RoutingTable(self.id, ksize, reactor.seconds())
+        # Whoever is back after a partition is known again well within the interval in which buckets are refreshed.
+        longest_backoff = min(LONGEST_BACKOFF, max(BACKOFF, intervals.refresh / 2))
+        self.table = RoutingTable(self.id, ksize, reactor.seconds(), longest_backoff=longest_backoff)
         incarnation = self._rng.getrandbits(48)
         keeper = Keeper(self.storage, intervals.expire, wall, self.stats)
         self.protocol = KademliaProtocol(
@@ -211,6 +213,30 @@ class Server:
         await self.publisher.crawl(self.id).run()
         farther = [(bucket.lower, bucket.span) for bucket in self.table.farther_than_closest()]
         await self.maintenance.refresh_ranges(farther)
+
+    def reunite(self, addresses: Iterable[Address]) -> Deferred[None]:
+        """Greet one of the peers at (IP address, UDP port) where no contact is that answers, chosen by chance.
+
+        It may be in a part of the network that this part has forgotten, and which has forgotten this one.  If it
+        answers it is asked who is closest to us, and those that we do not know are greeted as well: at most k.
+        """
+        known = {entry.contact.home for entry in self.table.entries() if not entry.suspect}
+        missing = [address for address in addresses if address not in known]
+        return ensureDeferred(self._reunite(self._rng.choice(missing))) if missing else succeed(None)
+
+    async def _reunite(self, address: Address) -> None:
+        greeted = await self.protocol.greet(address)
+        if not greeted.happened or not is_id(greeted.value) or greeted.value == self.id:
+            return
+        contact = Contact(greeted.value, *address)
+        self.protocol.heard_from(contact)
+        answer = await self.protocol.ask(contact, "find_node", self.id)
+        rows = answer.value if answer.happened and isinstance(answer.value, list) else []
+        for other in map(parse_contact, rows[: self.ksize]):
+            if other is not None and other.id != self.id:
+                known = self.table.get(other.id)
+                if known is None or known.suspect:
+                    self.protocol.probe(other)
 
     def _joined(self, contact: Contact) -> None:
         self.handover.joined(contact)
