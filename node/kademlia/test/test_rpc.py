@@ -154,7 +154,7 @@ class Asking(Ours):
         assert (known.smoothed, known.variation) == before
 
     def test_the_own_estimate_of_a_peer_counts_and_not_that_of_everybody(self) -> None:
-        """A slow one among fast ones is not asked twice each time, and a fast one among slow ones is soon missed."""
+        """A slow one among fast ones is not asked twice each time, nor a fast one among slow ones missed late."""
         slow = ("10.0.0.3", 8468)
         for _ in range(20):
             self.measure(0.4, slow)
@@ -173,7 +173,7 @@ class Asking(Ours):
     def test_each_wait_is_twice_the_one_before(self) -> None:
         """Which spares a peer, or a network, that is busy."""
         self.protocol.call(PEER, "echo", "hi")
-        sent = []
+        sent: list[float] = []
         for _ in range(400):
             if len(self.wire.sent) > len(sent):
                 sent.append(self.clock.seconds())
