@@ -103,10 +103,8 @@ class Maintenance:
 
         And now and then a suspect whose back-off is not over, which shows that we are not cut off any more.
         """
-        if self.clock.seconds() - self._last_look > PAUSED * SUSPECTS:
-            self.doubt()  # we were stopped and went on: the network did without us meanwhile
-        self._last_look = self.clock.seconds()
-        now = self.clock.seconds()
+        self.notice_pause()
+        self._last_look = now = self.clock.seconds()
         due = self.table.retriable(now)
         by_chance = self.table.suspect_by_chance(self.rng)
         if by_chance is not None:
@@ -116,6 +114,16 @@ class Maintenance:
         silent = self.table.silent_since(now - self.intervals.refresh * SILENCE)
         if silent is not None:  # one at a time: this is to notice, within a while, that we are cut off
             self.publisher.protocol.probe(silent)
+
+    def notice_pause(self) -> None:
+        """Doubt what is held if this process was stopped and went on: the network did without it meanwhile.
+
+        Called before a value held here is told to anybody, too: a request that came during the pause is read from
+        the socket before any timer runs.
+        """
+        if self.clock.seconds() - self._last_look > PAUSED * SUSPECTS and self._loops and not self._stopped:
+            self._last_look = self.clock.seconds()
+            self.doubt()
 
     def work(self) -> Deferred[None]:
         """Do whatever is due; fires when it is done and never fails."""

@@ -128,6 +128,7 @@ class Server:
         self.protocol.on_joined = self._joined
         self.protocol.on_start = self.maintenance.start
         self.protocol.on_cut_off = self.maintenance.doubt
+        self.protocol.on_value_asked = self.maintenance.notice_pause
         self.publisher.on_missed = self.handover.missed
         self._port: Any | None = None
         self._saving: LoopingCall | None = None
@@ -253,7 +254,11 @@ class Server:
 
     def fetch(self, key: object) -> Deferred[Fetched | None]:
         """Find the value of a key; fails with `NoPeersReachable` when none of the known peers answers."""
-        return ensureDeferred(self.publisher.fetch(digest(key)))
+        return ensureDeferred(self._fetch(key))
+
+    async def _fetch(self, key: object, on_step: Callable[[Step], None] | None = None) -> Fetched | None:
+        self.maintenance.notice_pause()
+        return await self.publisher.fetch(digest(key), on_step)
 
     def trace(self, key: object) -> Deferred[dict[str, Any]]:
         """Find a value and tell how: fires with the lookup as a JSON-ready dict, found or not.
@@ -266,7 +271,7 @@ class Server:
     async def _trace(self, key: object) -> dict[str, Any]:
         started = self._reactor.seconds()
         steps: list[Step] = []
-        found = await self.publisher.fetch(digest(key), steps.append)
+        found = await self._fetch(key, steps.append)
         return {
             "key": key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key),
             "target": digest(key).hex(),
@@ -307,7 +312,7 @@ class Server:
 
         async def fetched() -> Value | None:
             try:
-                found = await self.publisher.fetch(digest(key))
+                found = await self._fetch(key)
             except NoPeersReachable:
                 return None
             return None if found is None else found.value

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.contact import Contact
 from kademlia.ids import digest
 from kademlia.intervals import PROFILES
+from kademlia.network import Server
+from kademlia.protocol import DOUBTFUL
 from kademlia.routing import BACKOFF, CUT_OFF_FAILURES
 from kademlia.service import REUNITE, Joiner
 from kademlia.test.virtual import HOUR, Address, Network, home, requests
-
-if TYPE_CHECKING:
-    from kademlia.network import Server
 
 
 class Cut:
@@ -128,6 +126,60 @@ class Partition(SynchronousTestCase):
             other.protocol._handlers["find_node"] = lambda sender, node_id, target, rows=rows: rows
             network.result(own.reunite([home(other)]))
             own.table.failed(Contact(other.id, *home(other)), network.seconds())
+
+
+class Paused(SynchronousTestCase):
+    """SIGSTOP and SIGCONT: a socket is read before the timers run."""
+
+    def setUp(self) -> None:
+        self.network = Network(0.01)
+        self.network.grow(6, ksize=4)
+        self.network.run(5)
+        key = digest("key")
+        self.holder = self.network.closest(key, 1)[0]
+        publisher, self.reader = self.network.closest(key, 6)[-2:]
+        assert self.network.result(publisher.set("key", b"old"))
+        self.network.run(2)
+        stopped = [True]
+        self.network.lost = lambda a, b: stopped[0] and home(self.holder) in (a, b)
+        for loop in self.holder.maintenance._loops:
+            loop.stop()
+        self.network.run(1)
+        assert self.network.result(publisher.set("key", b"new"))
+        self.network.run(100)
+        stopped[0] = False
+
+    def test_what_waits_in_the_socket_is_answered_with_doubt(self) -> None:
+        """Or a reader would take the old value for the last word."""
+        self.holder.table.heard_from(Contact(self.reader.id, *home(self.reader)), self.network.seconds())
+        asked = self.reader.protocol.ask(Contact(self.holder.id, *home(self.holder)), "find_value", digest("key"))
+        answer = self.network.result(asked)
+        assert answer.value == {"value": b"old"}
+        assert answer.extension.get(DOUBTFUL) is True
+
+    def test_an_own_reader_is_not_told_the_old_value(self) -> None:
+        """By none of the ways to read."""
+        for read in (self.holder.get, self.holder.fetch, self.holder.trace):
+            self.holder.publisher.keeper.doubted_before = 0.0
+            self.holder.maintenance._last_look = self.network.seconds() - 100
+            read("key")
+            record = self.holder.storage.get(digest("key"))
+            assert record is not None
+            assert self.holder.publisher.keeper.doubts(record) or record.value == b"new"
+        self.network.run(3)
+        assert self.network.result(self.holder.get("key")) == b"new"
+
+    def test_nothing_is_doubted_before_the_start_nor_after_the_stop(self) -> None:
+        """A peer that does not run its timers was not paused."""
+        server = Server(reactor=self.network)
+        self.network.run(100)
+        server.maintenance.notice_pause()
+        assert not server.publisher.keeper.doubted_before
+        before = self.reader.publisher.keeper.doubted_before
+        self.reader.maintenance.stop()
+        self.network.run(100)
+        self.reader.maintenance.notice_pause()
+        assert self.reader.publisher.keeper.doubted_before == before
 
 
 class Suspicion(SynchronousTestCase):
