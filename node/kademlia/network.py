@@ -28,7 +28,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from kademlia import state
-from kademlia.contact import Contact, is_address, parse_contact
+from kademlia.contact import Contact, canonical, is_address, parse_contact
 from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
 from kademlia.handover import Handover
 from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
@@ -180,13 +180,7 @@ class Server:
         It joins through the first that answers: the dead among them hold nobody up.  An empty list means that
         nobody answered.  Raises `BootstrapError` at once when one is not an IP address and a port.
         """
-        wanted = [(str(address), port) for address, port in addresses]
-        for address, port in wanted:
-            if not is_address(address) or type(port) is not int or not 0 < port < 65536:
-                raise BootstrapError(
-                    f"{address}:{port} is not an IP address and a UDP port; names are not resolved"
-                )
-        return ensureDeferred(self._bootstrap(wanted))
+        return ensureDeferred(self._bootstrap([_parsed(*address) for address in addresses]))
 
     async def _bootstrap(self, addresses: list[Address]) -> list[Address]:
         reached: list[Address] = []
@@ -222,7 +216,7 @@ class Server:
         answers it is asked who is closest to us, and those that we do not know are greeted as well: at most k.
         """
         known = {entry.contact.home for entry in self.table.entries() if not entry.suspect}
-        missing = [address for address in addresses if address not in known]
+        missing = [home for address in addresses if (home := _parsed(*address)) not in known]
         return ensureDeferred(self._reunite(self._rng.choice(missing))) if missing else succeed(None)
 
     async def _reunite(self, address: Address) -> None:
@@ -415,6 +409,13 @@ class Server:
     def saveStateRegularly(self, fname: str | Path, frequency: float = 600) -> LoopingCall:  # noqa: N802
         """Return `save_state_regularly`."""
         return self.save_state_regularly(fname, frequency)
+
+
+def _parsed(address: object, port: object) -> Address:
+    host = canonical(str(address))
+    if host is None or type(port) is not int or not 0 < port < 65536:
+        raise BootstrapError(f"{address}:{port} is not an IP address and a UDP port; names are not resolved")
+    return host, port
 
 
 async def _stopped(port: Any) -> None:
