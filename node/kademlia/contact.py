@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
+from socket import AF_INET6, inet_ntop
 from typing import NamedTuple
 
 from kademlia.ids import is_id
@@ -31,16 +32,28 @@ class Contact(NamedTuple):
 
 def is_address(value: object) -> bool:
     """Tell whether a value received from outside is a numeric IPv4 or IPv6 address one can send to."""
-    return type(value) is str and len(value) <= 45 and _is_address(value)
+    return canonical(value) is not None
+
+
+def canonical(value: object) -> str | None:
+    """Return an address in the spelling of the socket, which names senders by it, or None where it is none.
+
+    An IPv6 address has many spellings, and an answer counts only from the address that was asked.
+    """
+    return _canonical(value) if type(value) is str and len(value) <= 45 else None
 
 
 @lru_cache(maxsize=4096)  # the same addresses come again in every answer
-def _is_address(value: str) -> bool:
+def _canonical(value: str) -> str | None:
     try:
         address = ip_address(value)
     except ValueError:
-        return False
-    return not (address.is_unspecified or address.is_multicast)
+        return None
+    if address.is_unspecified or address.is_multicast:
+        return None
+    if isinstance(address, IPv6Address) and address.scope_id is None:
+        return inet_ntop(AF_INET6, address.packed)  # unlike str(), it leaves IPv4 addresses mapped to IPv6 legible
+    return str(address)
 
 
 def parse_contact(value: object) -> Contact | None:
@@ -48,6 +61,7 @@ def parse_contact(value: object) -> Contact | None:
     if not isinstance(value, list) or len(value) != 3:
         return None
     node_id, address, port = value
-    if not (is_id(node_id) and is_address(address) and type(port) is int and 0 < port < 65536):
+    host = canonical(address)
+    if host is None or not (is_id(node_id) and type(port) is int and 0 < port < 65536):
         return None
-    return Contact(node_id, address, port)
+    return Contact(node_id, host, port)

@@ -34,6 +34,8 @@ WINDOW = 8
 SUSPECTS = 1.0
 #: looks missed in a row that mean this process did not run (SIGSTOP, a suspended machine)
 PAUSED = 4
+#: suspects pinged at one look
+PROBES = 32
 #: share of the refresh interval after which a silent contact is pinged
 SILENCE = 1 / 6
 #: seconds from a doubt to its removal: others that were cut off too are heard from meanwhile
@@ -97,16 +99,31 @@ class Maintenance:
                 loop.stop()
 
     def look_around(self) -> None:
-        """Ping suspects whose back-off is over (section 4.1), and the contact that was silent for longest."""
-        if self.clock.seconds() - self._last_look > PAUSED * SUSPECTS:
-            self.doubt()  # we were stopped and went on: the network did without us meanwhile
-        self._last_look = self.clock.seconds()
-        now = self.clock.seconds()
-        for contact in self.table.retriable(now):
+        """Ping suspects whose back-off is over (section 4.1), and the contact that was silent for longest.
+
+        And now and then a suspect whose back-off is not over, which shows that we are not cut off any more.
+        """
+        self.notice_pause()
+        self._last_look = now = self.clock.seconds()
+        due = self.table.retriable(now)
+        by_chance = self.table.suspect_by_chance(self.rng)
+        if by_chance is not None:
+            self.publisher.protocol.probe(by_chance)
+        for contact in due if len(due) <= PROBES else self.rng.sample(due, PROBES):
             self.publisher.protocol.probe(contact)
         silent = self.table.silent_since(now - self.intervals.refresh * SILENCE)
         if silent is not None:  # one at a time: this is to notice, within a while, that we are cut off
             self.publisher.protocol.probe(silent)
+
+    def notice_pause(self) -> None:
+        """Doubt what is held if this process was stopped and went on: the network did without it meanwhile.
+
+        Called before a value held here is told to anybody, too: a request that came during the pause is read from
+        the socket before any timer runs.
+        """
+        if self.clock.seconds() - self._last_look > PAUSED * SUSPECTS and self._loops and not self._stopped:
+            self._last_look = self.clock.seconds()
+            self.doubt()
 
     def work(self) -> Deferred[None]:
         """Do whatever is due; fires when it is done and never fails."""

@@ -30,7 +30,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from kademlia import state
-from kademlia.contact import Contact, is_address
+from kademlia.contact import Contact, canonical, is_address, parse_contact
 from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
 from kademlia.handover import Handover
 from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
@@ -42,7 +42,7 @@ from kademlia.protocol import KademliaProtocol
 from kademlia.publishing import Published, Publisher
 from kademlia.reading import Fetched
 from kademlia.records import LEAST_MAX_VALUE, MAX_SIZE, MOST_MAX_VALUE
-from kademlia.routing import RoutingTable
+from kademlia.routing import BACKOFF, LONGEST_BACKOFF, RoutingTable
 from kademlia.stats import Stats
 from kademlia.storage import MemoryStorage, Storage
 from kademlia.udp import listen
@@ -120,7 +120,9 @@ class Server:
         self.storage: Storage = storage if storage is not None else MemoryStorage()
         self.intervals = intervals
         self.stats = Stats()
-        self.table = RoutingTable(self.id, ksize, reactor.seconds())
+        # Whoever is back after a partition is known again well within the interval in which buckets are refreshed.
+        longest_backoff = min(LONGEST_BACKOFF, max(BACKOFF, intervals.refresh / 2))
+        self.table = RoutingTable(self.id, ksize, reactor.seconds(), longest_backoff=longest_backoff)
         incarnation = self._rng.getrandbits(48)
         keeper = Keeper(self.storage, intervals.expire, wall, self.stats)
         self.protocol = KademliaProtocol(
@@ -133,6 +135,7 @@ class Server:
         self.protocol.on_joined = self._joined
         self.protocol.on_start = self.maintenance.start
         self.protocol.on_cut_off = self.maintenance.doubt
+        self.protocol.on_value_asked = self.maintenance.notice_pause
         self.publisher.on_missed = self.handover.missed
         self._port: Any | None = None
         self._saving: LoopingCall | None = None
@@ -212,6 +215,30 @@ class Server:
         farther = [(bucket.lower, bucket.span) for bucket in self.table.farther_than_closest()]
         await self.maintenance.refresh_ranges(farther)
 
+    def reunite(self, addresses: Iterable[Address]) -> Deferred[None]:
+        """Greet one of the peers at (IP address, UDP port) where no contact is that answers, chosen by chance.
+
+        It may be in a part of the network that this part has forgotten, and which has forgotten this one.  If it
+        answers it is asked who is closest to us, and those that we do not know are greeted as well: at most k.
+        """
+        known = {entry.contact.home for entry in self.table.entries() if not entry.suspect}
+        missing = [home for address in addresses if (home := _home(*address)) not in known]
+        return ensureDeferred(self._reunite(self._rng.choice(missing))) if missing else succeed(None)
+
+    async def _reunite(self, address: Address) -> None:
+        greeted = await self.protocol.greet(address)
+        if not greeted.happened or not is_id(greeted.value) or greeted.value == self.id:
+            return
+        contact = Contact(greeted.value, *address)
+        self.protocol.heard_from(contact)
+        answer = await self.protocol.ask(contact, "find_node", self.id)
+        rows = answer.value if answer.happened and isinstance(answer.value, list) else []
+        for other in map(parse_contact, rows[: self.ksize]):
+            if other is not None and other.id != self.id:
+                known = self.table.get(other.id)
+                if known is None or known.suspect:
+                    self.protocol.probe(other)
+
     def _joined(self, contact: Contact) -> None:
         self.handover.joined(contact)
         self.maintenance.confirm_soon()  # there may have been nobody to ask before
@@ -227,7 +254,11 @@ class Server:
 
     def fetch(self, key: object) -> Deferred[Fetched | None]:
         """Find the value of a key; fails with `NoPeersReachable` when none of the known peers answers."""
-        return ensureDeferred(self.publisher.fetch(digest(key)))
+        return ensureDeferred(self._fetch(key))
+
+    async def _fetch(self, key: object, on_step: Callable[[Step], None] | None = None) -> Fetched | None:
+        self.maintenance.notice_pause()
+        return await self.publisher.fetch(digest(key), on_step)
 
     def trace(self, key: object) -> Deferred[dict[str, Any]]:
         """Find a value and tell how: fires with the lookup as a JSON-ready dict, found or not.
@@ -240,7 +271,7 @@ class Server:
     async def _trace(self, key: object) -> dict[str, Any]:
         started = self._reactor.seconds()
         steps: list[Step] = []
-        found = await self.publisher.fetch(digest(key), steps.append)
+        found = await self._fetch(key, steps.append)
         return {
             "key": key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key),
             "target": digest(key).hex(),
@@ -281,7 +312,7 @@ class Server:
 
         async def fetched() -> Value | None:
             try:
-                found = await self.publisher.fetch(digest(key))
+                found = await self._fetch(key)
             except NoPeersReachable:
                 return None
             return None if found is None else found.value
@@ -405,11 +436,14 @@ def _homes(addresses: object) -> list[Address]:
             "the peers to bootstrap from are a list of pairs of an IP address and a UDP port, such as "
             f"[('127.0.0.1', 8468)], not {addresses!r:.100}"
         )
-    homes = [(str(address), port) for address, port in rows]
-    for address, port in homes:
-        if not is_address(address) or type(port) is not int or not 0 < port < 65536:
-            raise BootstrapError(f"{address}:{port} is not an IP address and a UDP port; names are not resolved")
-    return homes
+    return [_home(address, port) for address, port in rows]
+
+
+def _home(address: object, port: object) -> Address:
+    host = canonical(str(address))
+    if host is None or type(port) is not int or not 0 < port < 65536:
+        raise BootstrapError(f"{address}:{port} is not an IP address and a UDP port; names are not resolved")
+    return host, port
 
 
 async def _stopped(port: Any) -> None:

@@ -73,6 +73,8 @@ class KademliaProtocol(RPCProtocol):
         self.on_joined: Callable[[Contact], None] = lambda _: None
         #: called when it seems that this peer, or a part of the network with it, was cut off from others
         self.on_cut_off: Callable[[], None] = lambda: None
+        #: called before a value held here is told to somebody
+        self.on_value_asked: Callable[[], None] = lambda: None
         #: called when datagrams can be sent
         self.on_start: Callable[[], None] = lambda: None
         self._marks: Extension = {INCARNATION: incarnation}
@@ -297,6 +299,7 @@ class KademliaProtocol(RPCProtocol):
         if not record.version:
             return Reply({"value": record.value}, NO_EXTENSION)
         marks = {VERSION: record.version, LIFE: record.expires_at - self.keeper.wall()}
+        self.on_value_asked()
         if self.keeper.doubts(record):
             marks[DOUBTFUL] = True
         return Reply(

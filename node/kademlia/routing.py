@@ -15,6 +15,7 @@ from kademlia.codec import Packed, pack, pack_array
 from kademlia.ids import ID_BITS, to_int
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
 
     from kademlia.contact import Contact
@@ -26,6 +27,8 @@ MAX_FAILURES = 5
 CUT_OFF_FAILURES = 3
 #: seconds a contact is left alone after its first failure; each further failure doubles it (section 4.1)
 BACKOFF = 1.0
+#: seconds after which a suspect is tried again in any case
+LONGEST_BACKOFF = 512.0
 #: candidates kept per bucket, as a multiple of k
 REPLACEMENT_FACTOR = 5
 
@@ -137,14 +140,18 @@ class RoutingTable:
     """What a peer knows of the network.
 
     `bits` is the b of section 4.2: buckets that do not cover the own ID are split down to the next multiple of b
-    levels, so that a lookup gains up to b bits per step.
+    levels, so that a lookup gains up to b bits per step.  A contact that does not answer is left alone for
+    `longest_backoff` seconds at most.
     """
 
-    def __init__(self, own_id: bytes, ksize: int, now: float, bits: int = 5) -> None:
+    def __init__(
+        self, own_id: bytes, ksize: int, now: float, bits: int = 5, longest_backoff: float = LONGEST_BACKOFF
+    ) -> None:
         self.own_id = own_id
         self.own_number = to_int(own_id)
         self.ksize = ksize
         self.bits = bits
+        self.longest_backoff = longest_backoff
         self.buckets = [Bucket(0, 0, now)]
         self._lowers = [0]
         self._entries: dict[bytes, Entry] = {}
@@ -192,7 +199,12 @@ class RoutingTable:
             self._revive(entry)
         elif not restarted:
             return NOTHING
-        return Heard(joined=True, cut_off=away >= CUT_OFF_FAILURES and not restarted)
+        cut_off = away >= CUT_OFF_FAILURES and not restarted
+        if cut_off:  # then others may be back, too
+            for suspect in self.entries():
+                if suspect.failures:
+                    suspect.retry_at = min(suspect.retry_at, now)
+        return Heard(joined=True, cut_off=cut_off)
 
     # -- who is there ---------------------------------------------------------------------------------------------
 
@@ -286,7 +298,7 @@ class RoutingTable:
             return  # several calls under way when it died are one failure
         entry.failures += 1
         self._suspect(entry)
-        entry.retry_at = now + BACKOFF * 2 ** (min(entry.failures, 10) - 1)
+        entry.retry_at = now + min(self.longest_backoff, BACKOFF * 2.0 ** (min(entry.failures, 64) - 1))
         if entry.failures >= MAX_FAILURES and entry.bucket.replacements:
             self._replace(entry, now)
 
@@ -414,3 +426,14 @@ class RoutingTable:
         if len(self._live) == len(self._entries):
             return []
         return [e.contact for e in self.entries() if e.failures and e.retry_at <= now]
+
+    def suspect_by_chance(self, rng: random.Random) -> Contact | None:
+        """Draw one of all contacts, and return it if it is a suspect, whatever its back-off.
+
+        A dead peer among many live ones is hardly ever drawn.  The more of all are silent, the likelier is it that
+        we were cut off from them, and that one of them shows when that is over.
+        """
+        if len(self._live) == len(self._entries):
+            return None
+        entry = rng.choice(list(self._entries.values()))
+        return entry.contact if entry.failures else None

@@ -34,7 +34,7 @@ from kademlia.codec import (
 from kademlia.deadlines import Deadlines
 from kademlia.ids import ID_BYTES
 from kademlia.stats import Stats
-from kademlia.timing import RoundTrips
+from kademlia.timing import MAXIMUM, RoundTrips
 
 if TYPE_CHECKING:
     import random
@@ -47,6 +47,8 @@ Address = tuple[str, int]
 
 #: times a request is sent before its peer is taken to have failed; each wait is twice the one before
 ATTEMPTS = 3
+#: seconds since its first sending for which a request given up is remembered: an answer tells how slow its peer is
+REMEMBERED = 2 * MAXIMUM
 #: bytes of datagrams that the kernel is asked to keep until they are read
 RECEIVE_BUFFER = 1 << 20
 
@@ -115,6 +117,8 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         #: extension of the request being served; handlers that understand extensions read it
         self.extension: Extension = {}
         self._calls: dict[bytes, _Call] = {}
+        #: requests given up lately: who was asked, and when first
+        self._given_up: dict[bytes, tuple[Address, float]] = {}
         self._deadlines = Deadlines(clock, self._overdue)
         self._fresh_ids: list[bytes] = []
         self._sendto: Callable[[bytes, Address], object] | None = None
@@ -145,6 +149,7 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         for rpc_id in list(self._calls):
             self._finish(rpc_id, NO_ANSWER, "cancelled")
         self._deadlines.clear()
+        self._given_up.clear()
 
     def _send(self, datagram: bytes, address: Address) -> None:
         if self.shim is not None and self.shim.active:
@@ -217,8 +222,14 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
     def _overdue(self, rpc_id: bytes) -> None:
         call = self._calls.get(rpc_id)
         if call is None:
+            if self._given_up:
+                self._given_up.pop(rpc_id, None)
             return  # settled long ago
         if call.attempts == ATTEMPTS:
+            until = call.sent_at + REMEMBERED
+            if until > self.clock.seconds():  # else it was waited for as long as anybody is
+                self._given_up[rpc_id] = call.address, call.sent_at
+                self._deadlines.add(until, rpc_id)
             self._finish(rpc_id, NO_ANSWER, "timeout")
             return
         call.attempts += 1
@@ -270,12 +281,17 @@ class RPCProtocol(DatagramProtocol, StockProtocol):  # type: ignore[misc]  # rpc
         call = self._calls.get(rpc_id)
         if call is None:  # came after we gave up, or a second answer to a request sent twice
             self.stats.dropped["unasked"] += 1
+            asked, sent_at = self._given_up.pop(rpc_id, (None, 0.0))
+            if asked == address:
+                self.round_trips.late(address, self.clock.seconds() - sent_at)
             return
         if call.address != address:
             self.stats.dropped["forged"] += 1
             return
         if call.attempts == 1:
             self.round_trips.observe(address, self.clock.seconds() - call.sent_at)
+        else:
+            self.round_trips.late(address, self.clock.seconds() - call.sent_at)
         if "error" in extension:
             self._finish(rpc_id, Answer(False, value, extension), "error")
         else:

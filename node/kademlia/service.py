@@ -31,12 +31,18 @@ FIRST_RETRY: Final = 0.5
 LAST_RETRY: Final = 30.0
 #: seconds between two looks at whether there are still contacts
 WATCH: Final = 5.0
+#: seconds, on average, between two greetings of a bootstrap peer that is no contact
+REUNITE: Final = 30.0
 #: bytes of the largest request body that is no value: a list of some thousand blocked peers
 BODY_LIMIT: Final = 64 * 1024
 
 
 class Joiner:
-    """Keeps a peer in its network: bootstraps until somebody answers, and again when all contacts are lost."""
+    """Keeps a peer in its network: bootstraps until somebody answers, and again when all contacts are lost.
+
+    Now and then it greets a bootstrap peer that is no contact: two parts of a network that were separated for so
+    long that they forgot each other find together by those that both were told of.
+    """
 
     _log = Logger()
 
@@ -46,6 +52,7 @@ class Joiner:
         self._reactor = reactor
         self._rng = rng
         self._failures = 0
+        self._reunite_at = 0.0
         self._settled = not peers
         self._call: Any = None
         self._attempt: Deferred[None] | None = None
@@ -73,10 +80,26 @@ class Joiner:
 
     def _look(self) -> None:
         self._call = None
-        if self._settled and self._server.contact_count:
-            self._again(WATCH)
-        else:
+        if not (self._settled and self._server.contact_count):
             self._attempt = ensureDeferred(self._join())
+        elif self._reactor.seconds() >= self._reunite_at:
+            self._attempt = ensureDeferred(self._reunite())
+        else:
+            self._again(WATCH)
+
+    async def _reunite(self) -> None:
+        self._greet_later()
+        try:
+            await self._server.reunite(self._peers)
+        except CancelledError:
+            return
+        except Exception:
+            self._log.failure("greeting a bootstrap peer failed")
+        self._attempt = None
+        self._again(WATCH)
+
+    def _greet_later(self) -> None:
+        self._reunite_at = self._reactor.seconds() + REUNITE * self._rng.uniform(0.5, 1.5)
 
     async def _join(self) -> None:
         try:
@@ -89,6 +112,7 @@ class Joiner:
         self._attempt = None
         if answered or self._server.contact_count:
             self._settled, self._failures = True, 0
+            self._greet_later()
             self._log.info("joined; {count} contacts", count=self._server.contact_count)
             self._again(WATCH)
         else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.codec import REQUEST, decode
@@ -55,6 +56,15 @@ class Metric(SynchronousTestCase):
         """Keys and node IDs alike; integers and bytes are two spellings of one identifier."""
         assert len(digest(number)) == ID_BYTES == len(to_bytes(number))
         assert to_int(to_bytes(number)) == number
+
+    def test_pairs_are_held_by_the_closest_whoever_publishes(self) -> None:
+        """The publisher counts itself in by the same metric."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(10, ksize=3))
+        for number, server in enumerate(servers):
+            for key in (f"{number} {attempt}" for attempt in range(4)):
+                assert network.result(server.set(key, b"v"))
+                self.assertEqual(set(network.holders(digest(key))), set(network.closest(digest(key), 3)))
 
     def test_peers_rank_each_other_by_the_metric(self) -> None:
         """What a whole network agrees on when it stores a pair."""
@@ -178,6 +188,78 @@ class Joining(SynchronousTestCase):
             self.assertTrue(any(bucket.covers(to_int(target)) for bucket in farther))
 
 
+class Reading(SynchronousTestCase):
+    """Section 2.3: FIND_VALUE."""
+
+    def test_the_first_value_ends_a_lookup_while_others_are_being_asked(self) -> None:
+        """Closer ones that do not answer change nothing, and nobody is asked any more."""
+        network = Network(latency=0.01)
+        own = network.server(0, id=to_bytes(1 << 159), ksize=6, alpha=6)
+        holder, *others = [network.server(n, id=to_bytes(n), ksize=6) for n in (9, 1, 2, 3, 4, 5, 6, 7)]
+        target = bytes(20)
+        holder.publisher.keeper.accept(target, b"v", 1, HOUR)
+        own.protocol.heard_from(contact_of(holder))
+        for silent in others[:5]:
+            own.protocol.heard_from(contact_of(silent))
+            network.ports.pop(home(silent))
+        for more in others[5:]:
+            holder.table.heard_from(contact_of(more), 0.0)
+        started = network.seconds()
+        found = network.result(ensureDeferred(own.publisher.fetch(target)))
+        assert found is not None
+        self.assertEqual(found.value, b"v")
+        self.assertLess(network.seconds() - started, 0.05)
+        network.run(0.01)
+        self.assertEqual(len(requests(network, "find_value")), 6)
+
+
+class Refreshing(SynchronousTestCase):
+    """Sections 2.3 and 2.5: lookups of a peer that has nothing to look for."""
+
+    def setUp(self) -> None:
+        self.network = Network(latency=0.01)
+        self.own = self.network.server(0, id=bytes(20), ksize=2)
+        self.own.table.bits = 1  # far buckets are not split
+        for number, identifier in enumerate((1, 2, *((1 << bit) + n for bit in (158, 159) for n in (1, 2)))):
+            other = self.network.server(1 + number, id=to_bytes(identifier), ksize=2)
+            self.own.protocol.heard_from(contact_of(other))
+        self.middle, self.far = (self.own.table.bucket_for(1 << bit) for bit in (158, 159))
+
+    def looked_up(self, hours: float) -> list[int]:
+        """Let time pass; return the targets of the own lookups."""
+        self.network.sent.clear()
+        self.network.run(hours * HOUR)
+        rows = requests(self.network, "find_node")
+        return list(dict.fromkeys(to_int(args[1]) for source, _, args in rows if source == home(self.own)))
+
+    def test_a_bucket_is_refreshed_an_hour_after_the_last_lookup_in_it(self) -> None:
+        """Each by itself, and not before."""
+        self.assertEqual(self.looked_up(0.5), [])
+        self.network.result(self.own.publisher.crawl(to_bytes((1 << 159) + 12345)).run())
+        targets = self.looked_up(0.8)
+        self.assertTrue(any(map(self.middle.covers, targets)), targets)
+        self.assertFalse(any(map(self.far.covers, targets)), targets)
+        targets = self.looked_up(0.4)
+        self.assertEqual(len([target for target in targets if self.far.covers(target)]), 1)
+
+    def test_the_ids_looked_up_are_drawn_by_chance(self) -> None:
+        """The same one each time would show the same corner of a bucket for ever."""
+        targets = self.looked_up(8)
+        for bucket in (self.middle, self.far):
+            inside = [target for target in targets if bucket.covers(target)]
+            self.assertGreaterEqual(len(inside), 6)
+            self.assertNotIn(bucket.lower, inside)
+            self.assertTrue(min(inside) < bucket.lower + bucket.span // 2 <= max(inside))
+
+    def test_the_own_id_is_looked_up_every_hour_whatever_else_is(self) -> None:
+        """Section 2.5: lookups nearby, of other IDs, do not show who has joined beside us."""
+        targets = []
+        for _ in range(8):
+            self.network.result(self.own.publisher.crawl(to_bytes(5)).run())
+            targets += self.looked_up(0.3)
+        self.assertEqual(targets.count(0), 2)
+
+
 class Replicating(SynchronousTestCase):
     """Section 2.5: replicating, with the own subtree known."""
 
@@ -229,6 +311,22 @@ class Stale(SynchronousTestCase):
         network.run(5)
         self.assertFalse(entry.suspect)
         self.assertIs(own.table.get(other.id), entry)
+
+    def test_a_lookup_does_not_ask_who_is_backed_off(self) -> None:
+        """Others go on naming the dead for a while."""
+        network = Network(latency=0.01)
+        own, other = network.server(0, ksize=4), network.server(1, ksize=4)
+        dead = Contact(digest("dead"), "10.9.9.9", 1)
+        for knows in (own, other):
+            knows.protocol.heard_from(dead)
+        own.protocol.heard_from(contact_of(other))
+        own.table.failed(dead, network.seconds())
+        network.result(own.publisher.crawl(dead.id).run())
+        asked = [target for source, target, _ in requests(network, "find_node") if source == home(own)]
+        self.assertEqual(asked, [home(other)])
+        network.run(1.5)
+        network.result(own.publisher.crawl(dead.id).run())
+        self.assertIn((home(own), dead.home), [row[:2] for row in requests(network, "ping")])
 
     def test_the_waits_between_failures_double(self) -> None:
         """Pings to a dead contact become rarer."""

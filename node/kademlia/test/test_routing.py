@@ -90,6 +90,35 @@ class Buckets(SynchronousTestCase):
         assert known.bucket_for(middle - 1).lower == 0
         assert known.bucket_for(middle).lower == middle
         assert known.bucket_for(2**ID_BITS - 1).lower == middle
+        for bucket in known.buckets:
+            assert bucket.covers(bucket.lower)
+            assert bucket.covers(bucket.lower + bucket.span - 1)
+            assert not bucket.covers(bucket.lower - 1)
+            assert not bucket.covers(bucket.lower + bucket.span)
+
+    def test_the_bucket_of_the_own_id_is_split_whenever_it_is_full(self) -> None:
+        """Also for a contact that is farther than k others; whoever was known still is."""
+        known = table(ksize=2)
+        for number in (1, 2):
+            known.heard_from(contact(number), 0.0)
+        known.heard_from(far(1), 0.0)
+        assert [entry.number for entry in known.entries()] == [1, 2, to_int(far(1).id)]
+        assert known.bucket_for(0) is not known.bucket_for(to_int(far(1).id))
+
+    def test_who_waits_for_a_place_waits_in_the_right_half_of_a_split(self) -> None:
+        """And moves up where there is a place now."""
+        known = table(ksize=2)
+        known.heard_from(contact(1), 0.0)
+        low, high = far(10 << 150), far(300 << 150)
+        waiting = far(20 << 150), far(301 << 150), far(302 << 150)
+        for one in (low, high, *waiting):
+            known.heard_from(one, 0.0)
+        assert [known.get(one.id) for one in waiting] == [None] * 3
+        known.heard_from(far(0), 0.0)  # is among the k closest, so the bucket is split
+        assert {to_int(one.id) for one in (low, high, far(0), waiting[0], waiting[2])} <= {
+            entry.number for entry in known.entries()
+        }
+        assert list(known.bucket_for(to_int(high.id)).replacements) == [waiting[1].id]
 
     @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 10**9))
@@ -158,6 +187,41 @@ class FullBucket(SynchronousTestCase):
             now += BACKOFF * 2 ** (failure - 1)
         assert self.table.get(far(1).id) is None
         assert self.table.get(far(4).id) is not None
+
+    def test_a_newcomer_that_is_seen_again_is_the_latest_one(self) -> None:
+        """Section 4.1: the replacement cache is ordered by sight, as buckets are."""
+        for number in (3, 4, 3):
+            self.table.heard_from(far(number), 1.0)
+        for failure in range(MAX_FAILURES):
+            self.table.failed(far(1), 100.0 * failure)
+        assert self.table.get(far(3).id) is not None
+        assert self.table.get(far(4).id) is None
+
+    def test_a_suspect_is_tried_again_after_the_longest_back_off_at_the_latest(self) -> None:
+        """Or a partition would last for its own duration again."""
+        known = RoutingTable(OWN, 20, 0.0, longest_backoff=4.0)
+        known.heard_from(contact(7), 0.0)
+        entry, waits, now = known.get(contact(7).id), [], 0.0
+        assert entry is not None
+        for _ in range(200):
+            known.failed(contact(7), now)
+            waits.append(entry.retry_at - now)
+            now = entry.retry_at
+        assert waits == [BACKOFF, 2 * BACKOFF] + [4.0] * 198
+
+    def test_a_suspect_is_drawn_as_often_as_there_are_suspects_among_all(self) -> None:
+        """One dead contact is no reason for a ping each second; silence of all is."""
+        known, rng = table(), random.Random(1)
+        for number in range(1, 11):
+            known.heard_from(contact(number), 0.0)
+        assert [known.suspect_by_chance(rng) for _ in range(100)] == [None] * 100
+        known.failed(contact(3), 1.0)
+        drawn = [known.suspect_by_chance(rng) for _ in range(1000)]
+        assert set(drawn) == {None, contact(3)}
+        assert 60 < drawn.count(contact(3)) < 140
+        for number in range(1, 11):
+            known.failed(contact(number), 1.0)
+        assert {known.suspect_by_chance(rng) for _ in range(200)} == {contact(n) for n in range(1, 11)}
 
     def test_a_stale_contact_is_flagged_but_kept_where_nobody_can_replace_it(self) -> None:
         """Section 4.1: without replacements, contacts come back after a failure of the network."""
@@ -300,9 +364,14 @@ class Refresh(SynchronousTestCase):
     def test_a_join_refreshes_every_bucket_farther_than_the_closest_neighbour(self) -> None:
         """Kademlia 2.2.3 refreshes none."""
         known = table(ksize=1)
-        for number in (2**10, 2**100, 2**159):
+        for number in (1, 2**10, 2**100, 2**159):
             known.heard_from(contact(number), 0.0)
         ranges = {(bucket.lower, bucket.depth) for bucket in known.farther_than_closest()}
         assert (2**159, 1) in ranges
-        assert all(lower >= 2**10 for lower, _ in ranges)
+        for nearest, dead in ((2**10, None), (2**11, 1), (2**101, 2**10)):
+            if dead is not None:
+                known.failed(contact(dead), 0.0)
+            farther = known.farther_than_closest()
+            assert min(bucket.lower for bucket in farther) == nearest
+            assert sum(bucket.span for bucket in farther) == 2**160 - nearest
         assert RoutingTable(OWN, 1, 0.0).farther_than_closest() == []

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kademlia.codec import REQUEST, RESPONSE, MalformedDatagram, decode, encode
 from kademlia.deadlines import GRAIN
 from kademlia.rpc import ATTEMPTS, RPCProtocol
+from kademlia.test.virtual import HOUR, Network
 from kademlia.timing import INITIAL, MINIMUM
 
 PEER = ("10.0.0.2", 8468)
@@ -76,6 +77,14 @@ class Ours(SynchronousTestCase):
         rpc_id = decode(self.wire.sent[index][0]).rpc_id
         self.protocol.datagramReceived(encode(RESPONSE, rpc_id, value, extension), address)
 
+    def measure(self, seconds: float, address: Any = PEER, times: int = 1) -> None:
+        """Let calls be answered after so many seconds."""
+        for _ in range(times):
+            call = self.protocol.call(address, "echo", "hi")
+            self.clock.advance(seconds)
+            self.answer("hi", address)
+            self.successResultOf(call)
+
     def assert_nothing_waits(self) -> None:
         """Check that no call and, once every deadline has passed, no timer is left."""
         assert not self.protocol._calls
@@ -129,11 +138,102 @@ class Asking(Ours):
         assert self.successResultOf(call).happened
 
     def test_a_retransmitted_request_measures_nothing(self) -> None:
-        """Karn's algorithm: nobody knows which of the two was answered."""
+        """Karn's algorithm: nobody knows which of the two was answered.  Of a peer measured before, too."""
         self.protocol.call(PEER, "echo", "hi")
         self.clock.advance(INITIAL + GRAIN)
         self.answer("hi")
         assert self.protocol.round_trips.get(PEER) is None
+        self.measure(0.001)
+        known = self.protocol.round_trips.get(PEER)
+        assert known is not None
+        before = known.smoothed, known.variation
+        self.protocol.call(PEER, "echo", "hi")
+        self.clock.advance(0.2)
+        assert self.protocol.stats.retransmissions == 2
+        self.answer("hi")
+        assert (known.smoothed, known.variation) == before
+
+    def test_the_own_estimate_of_a_peer_counts_and_not_that_of_everybody(self) -> None:
+        """A slow one among fast ones is not asked twice each time, nor a fast one among slow ones missed late."""
+        slow = ("10.0.0.3", 8468)
+        for _ in range(20):
+            self.measure(0.4, slow)
+            self.measure(0.001)
+        assert self.protocol.round_trips.timeout(PEER) == MINIMUM
+        assert 0.4 < self.protocol.round_trips.timeout(slow) < 0.6
+        for address, wait in ((PEER, MINIMUM), (slow, 0.4)):
+            before = self.protocol.stats.retransmissions
+            self.protocol.call(address, "echo", "hi")
+            self.clock.advance(wait - 0.001)
+            assert self.protocol.stats.retransmissions == before
+            self.clock.advance(0.2)
+            assert self.protocol.stats.retransmissions == before + 1
+            self.answer("hi", address)
+
+    def test_each_wait_is_twice_the_one_before(self) -> None:
+        """Which spares a peer, or a network, that is busy."""
+        self.protocol.call(PEER, "echo", "hi")
+        sent: list[float] = []
+        for _ in range(400):
+            if len(self.wire.sent) > len(sent):
+                sent.append(self.clock.seconds())
+            self.clock.advance(0.01)
+        first, second, third = sent
+        assert abs(second - first - INITIAL) < 3 * GRAIN
+        assert abs(third - second - 2 * INITIAL) < 3 * GRAIN
+
+    def test_a_late_answer_makes_its_peer_be_waited_for_longer_until_a_certain_one(self) -> None:
+        """Round trips grew: without a longer wait no request would be answered before it is sent again."""
+        self.measure(0.001, times=20)
+        call = self.protocol.call(PEER, "echo", "hi")
+        self.clock.pump([0.1, 0.1])
+        self.answer("hi")
+        self.successResultOf(call)
+        assert 0.2 < self.protocol.round_trips.timeout(PEER) <= 0.3 + GRAIN
+        self.measure(0.001)
+        assert self.protocol.round_trips.timeout(PEER) == MINIMUM
+
+    def test_an_answer_to_a_request_given_up_tells_how_slow_its_peer_is(self) -> None:
+        """And only one from the address that was asked; no memory of it is kept for long."""
+        self.measure(0.001, times=20)
+        for address in (STRANGER, PEER):
+            call = self.protocol.call(PEER, "echo", "hi")
+            self.clock.pump([0.05] * 20)
+            assert not self.successResultOf(call).happened
+            self.answer("hi", address)
+            assert (self.protocol.round_trips.timeout(PEER) > 1.0) is (address == PEER)
+        assert self.protocol.stats.dropped["unasked"] == 2
+        slow = self.protocol.call(PEER, "echo", "hi")
+        self.clock.advance(1.0)
+        self.answer("hi")
+        assert self.successResultOf(slow).happened
+        self.clock.pump([0.5] * 10)
+        assert not self.protocol._given_up
+        assert not self.clock.getDelayedCalls()
+
+    def test_a_peer_that_only_ever_answered_late_is_waited_for(self) -> None:
+        """It was never measured, and everybody else is fast."""
+        slow = ("10.0.0.3", 8468)
+        self.measure(0.001, times=20)
+        self.protocol.call(slow, "echo", "hi")
+        self.clock.pump([0.05] * 20)
+        self.answer("hi", slow)
+        assert self.protocol.round_trips.timeout(("10.0.0.4", 8468)) > 1.0, "everybody may have become slow"
+        self.measure(0.001)
+        assert self.protocol.round_trips.timeout(("10.0.0.4", 8468)) == MINIMUM
+        assert self.protocol.round_trips.timeout(slow) > 1.0
+        self.measure(0.9, slow)
+        assert self.protocol.round_trips.get(slow) is not None
+        assert not self.protocol.round_trips._late
+
+    def test_silence_makes_nobody_be_waited_for_longer(self) -> None:
+        """A dead peer costs the same each time, and others nothing."""
+        self.measure(0.001, times=20)
+        for _ in range(3):
+            call = self.protocol.call(PEER, "echo", "hi")
+            self.clock.pump([0.05] * 15)
+            assert not self.successResultOf(call).happened
+        assert self.protocol.round_trips.timeout(PEER) == MINIMUM
 
     def test_a_peer_of_the_other_address_family_is_not_waited_for(self) -> None:
         """Anyone may name one; nothing can be sent there, and that must not raise."""
@@ -163,6 +263,23 @@ class Asking(Ours):
         self.protocol.stopProtocol()
         assert not self.successResultOf(call).happened
         self.assert_nothing_waits()
+
+
+class Slower(SynchronousTestCase):
+    """A network whose round trips grow for good, beyond what measured peers are waited for."""
+
+    def test_measured_peers_do_not_lose_each_other(self) -> None:
+        """They were waited for 0.7 s in all, however often they answered after a second or two."""
+        for latency in (0.3, 0.5, 1.0):
+            network = Network(0.01)
+            servers = network.grow(8, ksize=4)
+            network.run(10)
+            network.latency = latency
+            network.run(2 * HOUR)
+            for number, server in enumerate(servers):
+                published = network.result(server.publish(f"key {number}", b"v"))
+                assert published.replicas >= 3, (latency, number, published)
+            assert all(server.contact_count >= 4 for server in servers)
 
 
 class Serving(Ours):

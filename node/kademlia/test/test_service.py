@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from kademlia.config import HTTPSettings, Settings, StorageSettings
 from kademlia.errors import ListenError, StorageError
 from kademlia.intervals import PROFILES
-from kademlia.service import LAST_RETRY, WATCH, Joiner, PeerService, make_service
+from kademlia.service import LAST_RETRY, REUNITE, WATCH, Joiner, PeerService, make_service
 from kademlia.web import site as web_site
 from kademlia.web.site import PeerChannel
 
@@ -30,6 +30,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.contact_count = 0
         self.asked = 0
+        self.greeted: list[object] = []
         self.answer: Any = []
 
     def bootstrap(self, peers: object) -> Deferred[list[Any]]:
@@ -38,6 +39,11 @@ class FakeServer:
         if isinstance(self.answer, Exception):
             return fail(self.answer)
         return self.answer if isinstance(self.answer, Deferred) else succeed(self.answer)
+
+    def reunite(self, peers: object) -> Deferred[None]:
+        """Take note; fail as told."""
+        self.greeted.append(peers)
+        return fail(self.answer) if isinstance(self.answer, Exception) else succeed(None)
 
 
 class Joining(SynchronousTestCase):
@@ -72,6 +78,16 @@ class Joining(SynchronousTestCase):
         self.joiner.start()
         self.assertEqual(self.joiner.state, "joined")
         self.assertEqual(self.run_for(600), 0)
+
+    def test_a_bootstrap_peer_is_greeted_now_and_then(self) -> None:
+        """Twice a minute on average, not in step with others, and whatever comes of it."""
+        self.server.answer, self.server.contact_count = [("127.0.60.1", 1)], 1
+        self.joiner.start()
+        self.server.answer = ZeroDivisionError()
+        self.run_for(600)
+        self.assertTrue(600 / REUNITE / 2 <= len(self.server.greeted) <= 600 / REUNITE * 2, self.server.greeted)
+        self.assertEqual(set(self.server.greeted), {(("127.0.60.1", 1),)})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(self.server.greeted))
 
     def test_it_joins_again_when_all_contacts_are_lost(self) -> None:
         """Within one look at them."""

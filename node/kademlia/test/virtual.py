@@ -115,7 +115,7 @@ class Network(Clock):
         while not outcome:
             if self.seconds() > end:
                 raise AssertionError(f"nothing came of it within {within} s")
-            self.advance(self.latency)
+            self.advance(min(self.latency, 0.01))  # or timers would be as coarse as the network is slow
         if hasattr(outcome[0], "raiseException"):
             outcome[0].raiseException()
         answer: T = outcome[0]
