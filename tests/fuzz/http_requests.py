@@ -15,7 +15,7 @@ from kademlia.service import BODY_LIMIT
 from kademlia.shim import FaultShim
 from kademlia.storage import MemoryStorage
 from kademlia.web.api import API
-from kademlia.web.site import PeerSite
+from kademlia.web.site import MAX_CONNECTIONS, PeerSite
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransportWithDisconnection
 
@@ -75,9 +75,9 @@ class Requests:
 
     def one(self, data: bytes) -> None:
         """Let it arrive, and close the connection."""
-        channel = self.site.buildProtocol(None)
-        if channel is None:
+        if len(self.site.channels) >= MAX_CONNECTIONS:
             raise Finding(f"{len(self.site.channels)} connections are still counted")
+        channel: Any = self.site.buildProtocol(None)
         transport = Transport(IPv4Address("TCP", "127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 1))
         transport.protocol = channel
         channel.makeConnection(transport)
