@@ -7,7 +7,7 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from kademlia.contact import Contact
-from kademlia.ids import digest
+from kademlia.ids import digest, to_int
 from kademlia.intervals import PROFILES
 from kademlia.network import Server
 from kademlia.protocol import DOUBTFUL
@@ -113,6 +113,18 @@ class Partition(SynchronousTestCase):
         assert requests(network, "ping") == [(home(servers[1]), home(servers[0]))]
         assert len(network.sent) == 4
         assert servers[1].contact_count == 5
+
+    def test_who_is_greeted_names_those_close_to_us(self) -> None:
+        """Neither part has to wait for its next refresh to know them."""
+        network = Network(0.01)
+        servers = list(network.grow(12, ksize=4))
+        own = network.server(50, ksize=4)
+        network.result(own.reunite([home(servers[0])]))
+        network.run(1)
+        close = {server.id for server in sorted(servers, key=lambda s: to_int(s.id) ^ to_int(own.id))[:2]}
+        assert close <= {neighbour.id for neighbour in own.neighbours()}
+        assert own.contact_count > 2
+        assert all(server.table.get(own.id) for server in servers if server.id in close)
 
     def test_whoever_answers_a_greeting_with_nonsense_is_left_alone(self) -> None:
         """No ID, our own one, or no contacts."""

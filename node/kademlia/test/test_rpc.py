@@ -202,6 +202,7 @@ class Asking(Ours):
             assert not self.successResultOf(call).happened
             self.answer("hi", address)
             assert (self.protocol.round_trips.timeout(PEER) > 1.0) is (address == PEER)
+            assert (self.protocol.round_trips.timeout(STRANGER) > 1.0) is (address == PEER), "as of anybody"
         assert self.protocol.stats.dropped["unasked"] == 2
         slow = self.protocol.call(PEER, "echo", "hi")
         self.clock.advance(1.0)
