@@ -36,6 +36,8 @@ SUSPECTS = 1.0
 PAUSED = 4
 #: share of the refresh interval after which a silent contact is pinged
 SILENCE = 1 / 6
+#: share of a pair's life that is left for publishing it again: the paper's hour of 24
+SPARE = 1 / 24
 #: seconds from a doubt to its removal: others that were cut off too are heard from meanwhile
 CONFIRM_AFTER = 0.5
 
@@ -64,14 +66,25 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin the periodic work, each peer at a phase of its own so that they do not all work at once."""
-        shortest = min(
-            self.intervals.refresh, self.intervals.replicate, self.intervals.republish, self.intervals.expire
-        )
         if self.keeper.storage.count:
             self.doubt()  # what the store holds is from an earlier life
         self._last_look = self.clock.seconds()
         self._every(SUSPECTS, self.look_around)
-        self._every(min(60.0, shortest / 10), self.work)
+        self._every(self._work_period, self.work)
+
+    @property
+    def _work_period(self) -> float:
+        """Return the seconds between two looks at what is due."""
+        intervals = self.intervals
+        return min(60.0, min(intervals.refresh, intervals.replicate, intervals.republish, intervals.expire) / 10)
+
+    @property
+    def _republish_after(self) -> float:
+        """Return the seconds after which a publication is made again: while its holders still have it.
+
+        So the pair is never gone in between, and they tell the publisher of a newer one that replaced it.
+        """
+        return min(self.intervals.republish, self.intervals.expire * (1 - SPARE) - 2 * self._work_period)
 
     def _every(self, period: float, task: Callable[[], object]) -> None:
         loop = LoopingCall(task)
@@ -199,12 +212,17 @@ class Maintenance:
         return closest if all(c is None or not size or speakers.takes(c, size) for c in closest) else None
 
     async def republish(self) -> None:
-        """Publish again what this peer published an interval ago (section 2.3)."""
+        """Publish again what this peer published an interval ago (section 2.3).
+
+        What nobody stored is due again after a work period, behind the others.
+        """
         while not self._stopped and len(self.table):
-            due = self.keeper.storage.published_before(self.keeper.wall() - self.intervals.republish, WINDOW)
+            moment = self.keeper.wall() - self._republish_after
+            due = self.keeper.storage.published_before(moment, WINDOW)
             if not due:
                 return
-            await gatherResults([ensureDeferred(self.publisher.republish(publication)) for publication in due])
+            again = moment + self._work_period
+            await gatherResults([ensureDeferred(self.publisher.republish(item, again)) for item in due])
             self.stats.maintenance["republish"] += len(due)
 
     # -- doubt ----------------------------------------------------------------------------------------------------

@@ -110,8 +110,11 @@ class Publisher:
         self.keeper.storage.publish(Publication(key, value, version, now))
         return Published(key, version, stored.replicas, len(holders))
 
-    async def republish(self, publication: Publication) -> None:
-        """Publish again what this peer published, under the same version, for a new life (section 2.3)."""
+    async def republish(self, publication: Publication, otherwise: float | None = None) -> None:
+        """Publish again what this peer published, under the same version, for a new life (section 2.3).
+
+        `otherwise` (wall-clock seconds; None: as before) is noted as its last publication where nobody stored it.
+        """
         held = self.keeper.get(publication.key)
         if held is not None and held.version > publication.version:
             self.keeper.storage.unpublish(publication.key)
@@ -126,7 +129,8 @@ class Publisher:
                 self.keeper.storage.unpublish(publication.key)
                 attempt.outcome = "superseded"
             else:
-                self.keeper.storage.publish(replace(publication, published_at=now))
+                published_at = now if stored.replicas else otherwise or publication.published_at
+                self.keeper.storage.publish(replace(publication, published_at=published_at))
                 attempt.outcome = "acknowledged" if stored.replicas else "full" if stored.full else "unreachable"
 
     async def holders(self, record: Record) -> list[Contact | None]:

@@ -65,6 +65,54 @@ class Periodic(SynchronousTestCase):
         network.run(2.5 * DAY)
         assert set(network.closest(key, 3)) <= set(network.holders(key))
 
+    def test_a_pair_is_there_all_the_time_while_its_publisher_makes_it_anew(self) -> None:
+        """It is published again before its holders forget it, at whatever phase their periodic work is."""
+        for phase in range(3):
+            network = Network(latency=0.01)
+            network._started = 100 * phase
+            servers = network.grow(12, ksize=4)
+            publisher = network.closest(digest("key"), 12)[-1]
+            assert network.result(publisher.set("key", b"v"))
+            network.run(0.94 * DAY)
+            for _ in range(int(0.08 * DAY)):
+                network.run(1)
+                assert network.result(servers[0].get("key")) == b"v", network.seconds() - DAY
+
+    def test_a_replaced_value_does_not_come_back_after_a_day(self) -> None:
+        """Its publisher learns from the holders that it was replaced, be the other writer still there or not."""
+        for dead in (False, True):
+            network = Network(latency=0.01)
+            network.grow(12, ksize=4)
+            reader, first, second = network.closest(digest("key"), 12)[-3:]
+            assert network.result(first.set("key", b"old"))
+            network.run(0.5)
+            assert network.result(second.set("key", b"new"))
+            if dead:
+                network.kill(second)
+            network.run(0.94 * DAY)
+            seen = set()
+            for _ in range(int(0.08 * DAY)):
+                network.run(1)
+                seen.add(network.result(reader.get("key")))
+            assert seen == ({b"new", None} if dead else {b"new"})
+            assert first.storage.published_before(network.wall() + DAY, 1) == []
+
+    def test_a_publication_that_nobody_stored_is_soon_tried_again(self) -> None:
+        """A day later its holders would have forgotten it."""
+        network = Network(latency=0.01)
+        servers = network.grow(6, ksize=3)
+        publisher = network.closest(digest("key"), 6)[-1]
+        assert network.result(publisher.set("key", b"v"))
+        network.run(0.92 * DAY)
+        for server in servers:
+            server.storage.delete(digest("key"))
+            server.storage.max_keys = 0
+        network.run(0.06 * DAY)
+        for server in servers:
+            server.storage.max_keys = 1
+        network.run(0.06 * DAY)
+        assert network.result(servers[0].get("key")) == b"v"
+
     def test_idle_buckets_are_refreshed(self) -> None:
         """Section 2.3: a bucket without a lookup for an hour gets one."""
         network = Network(latency=0.01)
