@@ -25,6 +25,10 @@ class ValueTooLarge(KademliaError):
     """The value does not fit into one store message."""
 
 
+class Superseded(KademliaError):
+    """Somebody else published a newer value under the same key meanwhile, which wins."""
+
+
 class QuotaExceeded(KademliaError):
     """The store is full."""
 

@@ -69,6 +69,15 @@ class Handover:
         while self._missed_count > MAX_MISSED or self._missed_bytes > MAX_MISSED_BYTES:
             self._forget_missed(next(iter(self._missed)))
 
+    def superseded(self, record: Record) -> None:
+        """Give nobody a record any more that somebody has a newer one than."""
+        for records in self._missed.values():
+            missed = records.get(record.key)
+            if missed is not None and missed.order <= record.order:
+                del records[record.key]
+                self._missed_count -= 1
+                self._missed_bytes -= missed.size
+
     def _forget_missed(self, node_id: bytes) -> dict[bytes, Record]:
         records = self._missed.pop(node_id, {})
         self._missed_count -= len(records)

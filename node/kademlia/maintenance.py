@@ -191,10 +191,10 @@ class Maintenance:
         others = [holder for holder in holders if holder is not None]
         stored = await self.publisher.store(record, others, "replicate")
         needed = bool(others) or (self.keeper.doubts(record) and self.table.ksize > 1)
-        if needed and not stored.replicas and not stored.full:
+        if needed and not stored.replicas and not stored.full and not stored.newer_at:
             return False
-        if stored.newer_at is not None:
-            await self.publisher.fetch_from(stored.newer_at, record.key)
+        for contact in stored.newer_at[:1]:
+            await self.publisher.fetch_from(contact, record.key)
         self.keeper.touch(record)
         self.stats.maintenance["replicate"] += 1
         return True

@@ -17,7 +17,7 @@ from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
 from kademlia.parts import is_large, parse_parts
 from kademlia.pulling import Name
-from kademlia.records import MAX_SIZE, Record, is_value
+from kademlia.records import MAX_SIZE, Record, encode_value, is_value
 from kademlia.routing import NOTHING, Heard
 from kademlia.rpc import NO_ANSWER, Address, Answer, Reply, RPCProtocol
 from kademlia.transfers import PARTS, Transfers
@@ -247,7 +247,10 @@ class KademliaProtocol(RPCProtocol):
         return Reply(self.own_id, {PARTS: self.transfers.limit}) if PARTS in self.extension else self.own_id
 
     def rpc_store(self, sender: Address, node_id: object, key: object, value: Any) -> bool | Reply:
-        """Hold a pair.  The answer states a version newer than the one offered, if that is what is held."""
+        """Hold a pair.  The answer states a version where another pair is held that wins over the one offered.
+
+        It is a newer version, or the same one with a greater digest.  A version too far ahead is refused.
+        """
         if not is_id(key) or not is_value(value) or is_large(value):
             raise MalformedDatagram(
                 "store takes a 20-byte key and bytes or text of some 8 KB, a number or a boolean"
@@ -258,13 +261,16 @@ class KademliaProtocol(RPCProtocol):
             if version is None:
                 self.keeper.accept_plain(key, value)
                 return True
+            if not self.keeper.believes(version):
+                return False
             life = life_in(self.extension, self.keeper.expire)
             held = self.keeper.accept(key, value, version, life)
         except (QuotaExceeded, StorageError) as error:
             self.stats.rpcs["store", "full"] += 1
             self.log.debug("not stored: {error}", error=error)
             return Reply(False, {FULL: True})
-        return True if held.version == version else Reply(True, {VERSION: held.version})
+        superseded = held.version != version or encode_value(held.value) != encode_value(value)
+        return Reply(True, {VERSION: held.version}) if superseded else True
 
     def rpc_find_node(self, sender: Address, node_id: object, target: object) -> Packed | Reply:
         """Answer with the k closest contacts known, the caller not among them.
@@ -312,6 +318,8 @@ class KademliaProtocol(RPCProtocol):
             raise MalformedDatagram(
                 "offer takes a 20-byte key, the size and SHA-256 of a large value, and a version"
             )
+        if not self.keeper.believes(version):
+            return False
         life = life_in(self.extension, self.keeper.expire)
         return self.transfers.offered(self._caller(sender, node_id), Name(key, version, parts), life)
 

@@ -107,7 +107,7 @@ class Periodic(SynchronousTestCase):
         for server in servers:
             server.storage.delete(digest("key"))
             server.storage.max_keys = 0
-        network.run(0.06 * DAY)
+        network.run(0.12 * DAY)
         for server in servers:
             server.storage.max_keys = 1
         network.run(0.06 * DAY)

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http_headers
 
 from kademlia.config import Settings, StorageSettings
-from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
+from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, Superseded, ValueTooLarge
 from kademlia.ids import digest
 from kademlia.intervals import PROFILES
 from kademlia.network import Fetched, Neighbour, Published
@@ -228,6 +228,7 @@ class Values(WebCase):
         """And say what the error says."""
         for failure, code in (
             (ValueTooLarge("too large"), 413), (NoPeersReachable("nobody"), 503), (QuotaExceeded("full"), 507),
+            (Superseded("newer"), 409),
         ):  # fmt: skip
             self.server.failure = failure
             answer = self.ask(b"PUT", b"/dht/k", b"v")
