@@ -133,8 +133,8 @@ class Server:
         self.protocol.on_joined = self._joined
         self.protocol.on_start = self.maintenance.start
         self.protocol.on_cut_off = self.maintenance.doubt
-        self.publisher.on_missed = self.handover.missed
-        self.publisher.on_superseded = self.handover.superseded
+        self.publisher.on_missed = self.handover.missed.add
+        self.publisher.on_superseded = self.handover.missed.superseded
         self._port: Any | None = None
         self._saving: LoopingCall | None = None
 

@@ -184,10 +184,25 @@ class KademliaProtocol(RPCProtocol):
             return self.transfers.offer(contact, record, lambda: self._life_of(record))
         return self.request(contact, "store", record.key, record.value, extension=self._life_of(record))
 
-    def store_at_all(self, contacts: Sequence[Contact], record: Record, reason: Reason) -> Deferred[list[Answer]]:
-        """Do `store_at` at several contacts at once; fires with their answers, in the same order."""
+    def store_at_all(
+        self,
+        contacts: Sequence[Contact],
+        record: Record,
+        reason: Reason,
+        on_missed: Callable[[Contact], object] = lambda contact: None,
+    ) -> Deferred[list[Answer]]:
+        """Do `store_at` at several contacts at once; fires with their answers, in the same order.
+
+        `on_missed` is told at once of each that does not answer: the others may take their time.
+        """
         if record.version and is_large(record.value):
-            return gatherResults([self.store_at(contact, record, reason) for contact in contacts])
+
+            def offered(answer: Answer, contact: Contact) -> Answer:
+                if not answer.happened:
+                    on_missed(contact)
+                return answer
+
+            return gatherResults([self.store_at(c, record, reason).addCallback(offered, c) for c in contacts])
         self.stats.sent.count(reason, record.size, len(contacts))
         answers: list[Answer] = [NO_ANSWER] * len(contacts)
         waiting = len(contacts)
@@ -197,6 +212,8 @@ class KademliaProtocol(RPCProtocol):
         def answered(place: int, answer: Answer) -> None:
             nonlocal waiting
             answers[place] = answer
+            if not answer.happened:
+                on_missed(contacts[place])
             waiting -= 1
             if not waiting:
                 deferred.callback(answers)

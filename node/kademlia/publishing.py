@@ -211,7 +211,7 @@ class Publisher:
         newer_at: list[tuple[int, Contact]] = []
         holders = list(holders)
         others = [holder for holder in holders if holder is not None]
-        asked = self.protocol.store_at_all(others, record, reason)
+        asked = self.protocol.store_at_all(others, record, reason, lambda holder: self.on_missed(holder, record))
         held_here = False
         if len(others) < len(holders):
             try:
@@ -231,8 +231,6 @@ class Publisher:
                     newer_at.append((version, holder))
             elif answer.extension.get(FULL):
                 full += 1
-            elif not answer.happened:
-                self.on_missed(holder, record)
         held = self.keeper.get(record.key)  # somebody else may have stored here meanwhile
         if held is not None and held.order > record.order:
             newest = held.version

@@ -13,8 +13,8 @@ from kademlia.test.test_observing import Observed, Samples
 from kademlia.test.virtual import HOUR, home, requests
 
 if TYPE_CHECKING:
-    from kademlia.publishing import Stored
     from kademlia.network import Server
+    from kademlia.publishing import Stored
 
 #: and its bytes as they are stored and counted: two of msgpack in front
 VALUE = b"value"

@@ -61,7 +61,7 @@ class Outdone(SynchronousTestCase):
         self.assertRaises(Superseded, network.result, slow.publish("key", b"slow"))
         assert held(network) == {b"fast 0"}
         assert published(slow) == []
-        assert slow.handover._missed.get(dead.id, {}) == {}
+        assert slow.handover.missed.count == 0
         network.kill(fast)
         for _ in range(100):
             network.run(DAY / 90)
@@ -69,7 +69,7 @@ class Outdone(SynchronousTestCase):
 
     def test_a_writer_that_is_raised_once_more_wins(self) -> None:
         """And what it is told is what is held."""
-        network, fast, slow = self.outdo(MAX_RAISES)
+        network, _, slow = self.outdo(MAX_RAISES)
         told = network.result(slow.publish("key", b"slow"))
         holders = network.holders(KEY)
         assert {server.storage.get(KEY).version for server in holders} == {told.version}  # type: ignore[union-attr]
