@@ -72,8 +72,10 @@ class Keeper:
         `own` says that it comes from this peer and not from another, and is no traffic.
         """
         now = self.wall()
-        offered = Record(key, value, version, now + min(life, self.expire), now)
         held = self.get(key)
+        # Whoever stores here may have been away too: what is doubted is confirmed by asking (see `touch`).
+        received_at = held.received_at if held is not None and self.doubts(held) else now
+        offered = Record(key, value, version, now + min(life, self.expire), received_at)
         reception: Reception = "new"
         if held is not None:
             if held.order > offered.order:
@@ -99,7 +101,7 @@ class Keeper:
         held = self.get(key)
         if held is not None and held.version and encode_value(held.value) == encode_value(value):
             # A stock holder repeats what we published: that is replication, and does not extend the life.
-            record = replace(held, received_at=now)
+            record = held if self.doubts(held) else replace(held, received_at=now)
             reception: Reception = "refreshed"
         elif held is not None and held.version and self._replaced.get(key) == encode_value(value):
             self.stats.received.count("older", len(encode_value(value)))
@@ -138,7 +140,7 @@ class Keeper:
             self._replaced.popitem(last=False)
 
     def touch(self, record: Record) -> None:
-        """Take note that a record was replicated just now, if it is still the one held."""
+        """Take note that a record was replicated, or confirmed, just now, if it is still the one held."""
         held = self.storage.get(record.key)
         if held is not None and held.order == record.order:  # not `held == record`: a NaN equals nothing
             self.storage.put(replace(held, received_at=self.wall()))

@@ -255,9 +255,9 @@ class Publisher:
         """Do `Reader.fetch`."""
         return await self.reader.fetch(key, on_step)
 
-    async def fetch_from(self, contact: Contact, key: bytes) -> None:
+    async def fetch_from(self, contact: Contact, key: bytes, version: int = 0) -> bool:
         """Do `Reader.fetch_from`."""
-        await self.reader.fetch_from(contact, key)
+        return await self.reader.fetch_from(contact, key, version)
 
 
 def large_size(record: Record) -> int:

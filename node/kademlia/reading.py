@@ -154,11 +154,16 @@ class Reader:
         now = self._keeper.wall()
         self._protocol.store_at(contact, Record(key, value, found.version or 0, now + life, now), "cache")
 
-    async def fetch_from(self, contact: Contact, key: bytes) -> None:
-        """Take over a record from a holder known to have a newer one."""
+    async def fetch_from(self, contact: Contact, key: bytes, version: int = 0) -> bool:
+        """Take over a record from a holder that said it has this version; tell whether so new a one is held then.
+
+        A version that is not believed is not taken.
+        """
         answer: Any = await self._protocol.ask(contact, "find_value", key)
         found = value_in(answer, contact, self._keeper.expire)
-        if found is not None and found.version is not None:
+        if found is not None and found.version is not None and self._keeper.believes(found.version):
             value = await self._whole(key, found)
             if value is not None:
                 self._keeper.accept(key, value, found.version, found.life)
+        held = self._keeper.get(key)
+        return held is not None and held.version >= version

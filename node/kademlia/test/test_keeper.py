@@ -127,6 +127,32 @@ class Versioned(Kept):
             assert held.received_at == self.now
             self.keeper.storage.delete(KEY)
 
+    def test_what_is_doubted_stays_so_whoever_stores_it(self) -> None:
+        """That peer may have been away too; a newer value may not be the newest either."""
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 10
+        self.keeper.doubted_before = self.now
+        for value, version in (("v", 1), ("w", 2), ("v", 1)):
+            assert self.keeper.doubts(self.keeper.accept(KEY, value, version, EXPIRE))
+        assert self.keeper.doubts(self.keeper.accept_plain(KEY, "w"))
+        due = self.keeper.storage.received_before(self.now, 10)
+        assert [record.value for record in due] == ["w"]
+        self.keeper.touch(due[0])
+        assert not self.keeper.doubts(self.keeper.accept(KEY, "w", 2, EXPIRE))
+
+    def test_doubted_records_are_found_behind_those_stored_since(self) -> None:
+        """They keep the time at which they were received, and their place in that order."""
+        keys = [digest(str(number)) for number in range(3)]
+        for key in keys:
+            self.keeper.accept(key, "v", 1, EXPIRE)
+        self.now += 10
+        self.keeper.doubted_before = self.now
+        self.keeper.accept(KEY, "new", 1, EXPIRE)
+        for key in reversed(keys):
+            self.keeper.accept(key, "w", 2, EXPIRE)
+        due = self.keeper.storage.received_before(self.now, 10)
+        assert {record.key for record in due} == set(keys)
+
     def test_touching_keeps_the_life_that_a_store_gave_meanwhile(self) -> None:
         """A holder that replicates may receive the pair from its publisher before it is done."""
         record = self.keeper.accept(KEY, "v", 1, EXPIRE)

@@ -12,6 +12,7 @@ from kademlia.contact import Contact
 from kademlia.handover import PAGE
 from kademlia.ids import digest, to_int
 from kademlia.records import Record
+from kademlia.rpc import Reply
 from kademlia.test.virtual import DAY, HOUR, Address, Network, home, requests
 
 if TYPE_CHECKING:
@@ -362,6 +363,99 @@ class Freshness(SynchronousTestCase):
         record = servers[1].storage.get(digest("key"))
         assert record is not None
         assert not servers[1].publisher.keeper.doubts(record)
+
+    def test_peers_that_were_away_together_do_not_lift_each_other_s_doubt(self) -> None:
+        """Both have the old value, and agree on it, for as long as the majority is not there."""
+        network, servers, cut = self.partitioned()
+        for server in servers[:2]:
+            server.maintenance.doubt()
+        network.run(2 * HOUR)
+        for server in servers[:2]:
+            record = server.storage.get(digest("key"))
+            assert record is not None
+            assert record.value == b"old"
+            assert server.publisher.keeper.doubts(record)
+        cut.clear()
+        network.run(3 * HOUR)
+        for server in servers:
+            record = server.storage.get(digest("key"))
+            assert record is not None
+            assert record.value == b"new"
+            assert not server.publisher.keeper.doubts(record)
+
+    def test_doubt_ends_a_day_after_most_of_the_network_is_gone(self) -> None:
+        """What the others had has expired by then."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(6, ksize=6))
+        for server in servers[2:]:
+            network.kill(server)
+        network.run(1)
+        key = digest("key")
+        for server, when in ((servers[0], 0.9), (servers[0], 1.2)):
+            network.run(when * DAY - network.seconds())
+            assert network.result(server.set("key", b"v"))
+            network.run(1)
+            server.maintenance.doubt()
+            network.run(HOUR / 2)
+            record = server.storage.get(key)
+            assert record is not None
+            assert server.publisher.keeper.doubts(record) is (when < 1)
+
+    def test_doubt_stays_where_the_newer_value_could_not_be_fetched(self) -> None:
+        """A holder says that it has one, and the request for it is lost."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(6, ksize=6))
+        assert network.result(servers[0].set("key", b"old"))
+        holder = servers[1]
+        network.kill(holder)
+        assert network.result(servers[0].set("key", b"new"))
+        network.kill(servers[0])  # it would remember
+        again = network.server(1, id=holder.id, ksize=6, storage=holder.storage)
+        send, until = network.send, network.seconds() + 5
+
+        def lossy(datagram: bytes, source: Address, target: Address) -> None:
+            message = decode(datagram)
+            name = message.body[0] if message.kind == REQUEST else None
+            fetching = name == "find_value" and source == home(again) and network.seconds() < until
+            if not fetching and not (name == "store" and target == home(again)):
+                send(datagram, source, target)
+
+        network.send = lossy  # type: ignore[method-assign]
+        again.bootstrap([home(server) for server in network.servers[:-1]])
+        network.run(5)
+        record = again.storage.get(digest("key"))
+        assert record is not None
+        assert record.value == b"old"
+        assert again.publisher.keeper.doubts(record)
+        assert network.result(again.get("key")) == b"new"
+        network.run(HOUR / 2)
+        record = again.storage.get(digest("key"))
+        assert record is not None
+        assert record.value == b"new"
+        assert not again.publisher.keeper.doubts(record)
+
+    def test_a_record_that_cannot_be_confirmed_does_not_hold_up_the_others(self) -> None:
+        """Some holder may claim to have something newer, and never give it."""
+        network = Network(latency=0.01)
+        servers = list(network.grow(4, ksize=4))
+        keys = [f"key {number}" for number in range(30)]
+        for key in keys:
+            assert network.result(servers[0].set(key, b"v"))
+        network.run(1)
+        claimed = {digest(key) for key in keys[:20]}
+        liar, doubting = servers[1], servers[2]
+        rpc_store = liar.protocol.rpc_store
+
+        def lying(sender: Address, node_id: object, key: object, value: Any) -> Any:
+            answer = rpc_store(sender, node_id, key, value)
+            return Reply(True, {"v": int((network.wall() + HOUR) * 1e6)}) if key in claimed else answer
+
+        liar.protocol._handlers["store"] = lying
+        doubting.maintenance.doubt()
+        network.run(5)
+        keeper = doubting.publisher.keeper
+        records = [keeper.get(digest(key)) for key in keys]
+        assert {r.key for r in records if r is not None and keeper.doubts(r)} == claimed
 
     def test_a_peer_that_is_alone_serves_what_it_has_and_goes_on_doubting_it(self) -> None:
         """An old value is better than none; nobody has confirmed it."""
