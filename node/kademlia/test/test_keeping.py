@@ -457,6 +457,58 @@ class Freshness(SynchronousTestCase):
         records = [keeper.get(digest(key)) for key in keys]
         assert {r.key for r in records if r is not None and keeper.doubts(r)} == claimed
 
+    def test_a_former_holder_does_not_read_its_own_old_copy(self) -> None:
+        """Others joined closer to the key, and nobody tells it of newer values: it asks, and falls back on it."""
+        for value in (b"old", bytes(20_000)):
+            network = Network(latency=0.01)
+            network.grow(12, ksize=4)
+            network.run(1.2 * HOUR)
+            key = digest("key")
+            holder, writer = network.closest(key, 4)[-1], network.closest(key, 12)[-1]
+            assert network.result(writer.set("key", value))
+            number = 100
+            while holder in network.closest(key, 4):
+                joining = network.server(number, ksize=4)
+                network.result(joining.bootstrap([home(network.servers[0])]))
+                number += 1
+            network.run(1.5 * HOUR)  # by then it knows of them
+            assert network.result(holder.get("key")) == value
+            assert network.result(writer.set("key", b"new"))
+            assert network.result(holder.get("key")) == b"new"
+            network.lost = lambda source, target: True
+            assert network.result(holder.get("key")) is not None
+
+    def test_a_value_is_found_at_holders_that_are_suspected_and_back(self) -> None:
+        """Nobody has noticed yet that they answer again; without them there would be none."""
+        network = Network(latency=0.01)
+        servers = network.grow(12, ksize=3)
+        network.run(1.2 * HOUR)
+        key = digest("key")
+        assert network.result(servers[0].set("key", b"v"))
+        holders = network.closest(key, 3)
+        reader = network.closest(key, 12)[-1]
+        now = network.seconds()
+        for server in network.servers:
+            for holder in holders:
+                contact = Contact(holder.id, *home(holder))
+                for failure in range(6):
+                    server.table.failed(contact, now + 100 * failure)
+        assert network.result(reader.get("key")) == b"v"
+
+    def test_nobody_is_asked_twice_for_a_value_that_is_not_there(self) -> None:
+        """Who just failed in the lookup is suspected now, and was asked."""
+        network = Network(latency=0.01)
+        servers = network.grow(8, ksize=3)
+        network.run(1.2 * HOUR)
+        dead = [home(server) for server in network.closest(digest("key"), 3)]
+        for server in network.closest(digest("key"), 3):
+            network.ports.pop(home(server))
+        reader = next(server for server in servers if home(server) not in dead)
+        network.sent.clear()
+        assert network.result(reader.fetch("key")) is None
+        asked = [target for source, target in requests(network, "find_value") if source == home(reader)]
+        assert all(asked.count(target) == 1 for target in dead if target in asked)
+
     def test_a_peer_that_is_alone_serves_what_it_has_and_goes_on_doubting_it(self) -> None:
         """An old value is better than none; nobody has confirmed it."""
         network = Network(latency=0.01)
