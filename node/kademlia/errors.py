@@ -25,6 +25,10 @@ class ValueTooLarge(KademliaError):
     """The value is larger than `max_value` of this peer, or of the peers that would hold it."""
 
 
+class Superseded(KademliaError):
+    """Somebody else published a newer value under the same key meanwhile, which wins."""
+
+
 class QuotaExceeded(KademliaError):
     """The store is full."""
 

@@ -1,7 +1,7 @@
 """Giving peers the pairs that they should hold and do not (paper, section 2.5).
 
 A peer that joins, or comes back, is handed the pairs it belongs to the k closest of, by the closest other holder;
-and whoever could not be given a record because it did not answer gets it when it is heard from again.
+and whoever could not be given a record because it did not answer gets it later: see `missed`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.logger import Logger
 
 from kademlia.ids import to_bytes, to_int
+from kademlia.missed import Missed
 from kademlia.publishing import large_size
 from kademlia.storage import ends
 
@@ -31,9 +32,6 @@ WINDOW = 8
 PAGE = 32
 #: peers that wait for their turn; an ID costs nothing to invent, and whom we forget is served by replication
 MAX_JOINING = 256
-#: records kept for holders that could not be given them, and the bytes of their values
-MAX_MISSED = 1000
-MAX_MISSED_BYTES = 32 << 20
 
 
 class Handover:
@@ -47,38 +45,20 @@ class Handover:
         self.table = publisher.table
         self.clock = clock
         self.stats = stats
+        #: what holders could not be given
+        self.missed = Missed(publisher.protocol, clock)
         self._stopped = False
         self._joining: OrderedDict[bytes, Contact] = OrderedDict()
-        self._missed: OrderedDict[bytes, dict[bytes, Record]] = OrderedDict()
-        self._missed_count = 0
-        self._missed_bytes = 0
         self._handing_over = False
 
     def stop(self) -> None:
         """End with the step under way."""
         self._stopped = True
-
-    def missed(self, contact: Contact, record: Record) -> None:
-        """Remember that a holder could not be given a record, for when it is heard from again."""
-        records = self._missed.setdefault(contact.id, {})
-        before = records.get(record.key)
-        self._missed_count += before is None
-        self._missed_bytes += record.size - (0 if before is None else before.size)
-        records[record.key] = record
-        self._missed.move_to_end(contact.id)
-        while self._missed_count > MAX_MISSED or self._missed_bytes > MAX_MISSED_BYTES:
-            self._forget_missed(next(iter(self._missed)))
-
-    def _forget_missed(self, node_id: bytes) -> dict[bytes, Record]:
-        records = self._missed.pop(node_id, {})
-        self._missed_count -= len(records)
-        self._missed_bytes -= sum(record.size for record in records.values())
-        return records
+        self.missed.stop()
 
     def joined(self, contact: Contact) -> None:
         """Give a peer that joined what it missed, and then the pairs it is one of the k closest for."""
-        for record in self._forget_missed(contact.id).values():
-            self.publisher.protocol.store_at(contact, record, "missed")
+        self.missed.heard_from(contact)
         if self._stopped or not self.keeper.storage.count or not self.table.shares_keys(contact):
             return
         self._joining[contact.id] = contact

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kademlia.storage import Storage
 
 MICROSECONDS = 1_000_000
+#: seconds by which a version may be ahead of the own clock: more than a wrong time zone makes of it.  Without a
+#: bound, one STORE with the largest version would make a key unwritable
+MAX_AHEAD = 86400.0
 #: replaced values remembered, to recognise stock holders that repeat them
 MAX_REPLACED = 1024
 
@@ -57,6 +60,10 @@ class Keeper:
         now = int(self.wall() * MICROSECONDS)
         return now if held is None else max(now, held.version + 1)
 
+    def believes(self, version: int) -> bool:
+        """Tell whether a version can be that of a publication: it is not far in the future."""
+        return version <= (self.wall() + MAX_AHEAD) * MICROSECONDS
+
     def accept(self, key: bytes, value: Value, version: int, life: float, *, own: bool = False) -> Record:
         """Take in a versioned pair with `life` seconds left; return what is held then: this, or a newer one.
 
@@ -65,8 +72,10 @@ class Keeper:
         `own` says that it comes from this peer and not from another, and is no traffic.
         """
         now = self.wall()
-        offered = Record(key, value, version, now + min(life, self.expire), now)
         held = self.get(key)
+        # Whoever stores here may have been away too: what is doubted is confirmed by asking (see `touch`).
+        received_at = held.received_at if held is not None and self.doubts(held) else now
+        offered = Record(key, value, version, now + min(life, self.expire), received_at)
         reception: Reception = "new"
         if held is not None:
             if held.order > offered.order:
@@ -90,9 +99,9 @@ class Keeper:
         """Take in a pair from a stock peer, which knows neither versions nor lives."""
         now = self.wall()
         held = self.get(key)
-        if held is not None and held.version and held.value == value and type(held.value) is type(value):
+        if held is not None and held.version and encode_value(held.value) == encode_value(value):
             # A stock holder repeats what we published: that is replication, and does not extend the life.
-            record = replace(held, received_at=now)
+            record = held if self.doubts(held) else replace(held, received_at=now)
             reception: Reception = "refreshed"
         elif held is not None and held.version and self._replaced.get(key) == encode_value(value):
             self.stats.received.count("older", len(encode_value(value)))
@@ -131,6 +140,7 @@ class Keeper:
             self._replaced.popitem(last=False)
 
     def touch(self, record: Record) -> None:
-        """Take note that a record was replicated just now, if it is still the one held."""
-        if self.storage.get(record.key) == record:
-            self.storage.put(replace(record, received_at=self.wall()))
+        """Take note that a record was replicated, or confirmed, just now, if it is still the one held."""
+        held = self.storage.get(record.key)
+        if held is not None and held.order == record.order:  # not `held == record`: a NaN equals nothing
+            self.storage.put(replace(held, received_at=self.wall()))

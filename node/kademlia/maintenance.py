@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kademlia.clock import Clock, DelayedCall
     from kademlia.contact import Contact
     from kademlia.intervals import Intervals
-    from kademlia.publishing import Publisher
+    from kademlia.publishing import Publisher, Stored
     from kademlia.records import Record
     from kademlia.stats import Stats
 
@@ -38,6 +38,10 @@ PAUSED = 4
 PROBES = 32
 #: share of the refresh interval after which a silent contact is pinged
 SILENCE = 1 / 6
+#: share of a pair's life that is left for publishing it again: the paper's hour of 24
+SPARE = 1 / 24
+#: records that could not be replicated or confirmed, after which the others wait for the next look too
+MAX_WAITING = 256
 #: seconds from a doubt to its removal: others that were cut off too are heard from meanwhile
 CONFIRM_AFTER = 0.5
 
@@ -66,14 +70,25 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin the periodic work, each peer at a phase of its own so that they do not all work at once."""
-        shortest = min(
-            self.intervals.refresh, self.intervals.replicate, self.intervals.republish, self.intervals.expire
-        )
         if self.keeper.storage.count:
             self.doubt()  # what the store holds is from an earlier life
         self._last_look = self.clock.seconds()
         self._every(SUSPECTS, self.look_around)
-        self._every(min(60.0, shortest / 10), self.work)
+        self._every(self._work_period, self.work)
+
+    @property
+    def _work_period(self) -> float:
+        """Return the seconds between two looks at what is due."""
+        intervals = self.intervals
+        return min(60.0, min(intervals.refresh, intervals.replicate, intervals.republish, intervals.expire) / 10)
+
+    @property
+    def _republish_after(self) -> float:
+        """Return the seconds after which a publication is made again: while its holders still have it.
+
+        So the pair is never gone in between, and they tell the publisher of a newer one that replaced it.
+        """
+        return min(self.intervals.republish, self.intervals.expire * (1 - SPARE) - 2 * self._work_period)
 
     def _every(self, period: float, task: Callable[[], object]) -> None:
         loop = LoopingCall(task)
@@ -171,37 +186,68 @@ class Maintenance:
         """Store again, at the k closest, the records not received within the interval (sections 2.3 and 2.5).
 
         Whoever comes first spares the other holders the work, since they receive it then.  Doubted records are due
-        whenever they were received.
+        whenever they were received.  What cannot be replicated or confirmed now waits for the next look.
         """
-        while not self._stopped and len(self.table):
+        waiting: set[bytes] = set()
+        while not self._stopped and len(self.table) and len(waiting) < MAX_WAITING:
             # Up to a fifth later than due, by chance: otherwise all holders of a pair would come first.
             moment = self.keeper.wall() - self.intervals.replicate * (1 + self.rng.random() / 5)
-            due = self.keeper.storage.received_before(max(moment, self.keeper.doubted_before), WINDOW)
+            moment = max(moment, self.keeper.doubted_before)
+            found = self.keeper.storage.received_before(moment, WINDOW + len(waiting))
+            due = [record for record in found if record.key not in waiting]
             if not due:
                 return
-            done = await gatherResults([ensureDeferred(self._replicate(record)) for record in due])
-            if not all(done):
+            outcomes = await gatherResults([ensureDeferred(self._replicate(record)) for record in due])
+            if None in outcomes:
                 return  # nobody answers; the next look may find somebody
+            waiting |= {record.key for record, done in zip(due, outcomes, strict=True) if not done}
 
-    async def _replicate(self, record: Record) -> bool:
-        """Replicate one record; tell whether another holder answered, or none is needed."""
+    async def _replicate(self, record: Record) -> bool | None:
+        """Replicate one record; tell whether that is done, None where no other peer answered and one is needed."""
         if record.expires_at <= self.keeper.wall():
             self.keeper.storage.delete(record.key)
             return True
+        doubted = self.keeper.doubts(record)
         try:
-            holders = self._holders_known(record) or await self.publisher.holders(record)
+            holders = None if doubted else self._holders_known(record)
+            if holders is None:
+                holders = await self.publisher.holders(record)
         except NoPeersReachable:
-            return False
+            return None
         others = [holder for holder in holders if holder is not None]
         stored = await self.publisher.store(record, others, "replicate")
-        needed = bool(others) or (self.keeper.doubts(record) and self.table.ksize > 1)
-        if needed and not stored.replicas and not stored.full:
-            return False
-        if stored.newer_at is not None:
-            await self.publisher.fetch_from(stored.newer_at, record.key)
-        self.keeper.touch(record)
+        needed = bool(others) or (doubted and self.table.ksize > 1)
+        if needed and not stored.replicas and not stored.full and not stored.newer_at:
+            return None
         self.stats.maintenance["replicate"] += 1
+        if stored.newer_at:
+            if await self._take_over(record, stored):
+                self.confirm_soon()  # if what was doubted was replaced, what is held now is
+            return False
+        if doubted and stored.replicas + (None in holders) < self._quorum(record):
+            return False
+        self.keeper.touch(record)
         return True
+
+    async def _take_over(self, record: Record, stored: Stored) -> bool:
+        """Fetch what is newer from the holders that have it, until one gave the newest; tell whether one did."""
+        for contact in stored.newer_at:
+            if await self.publisher.fetch_from(contact, record.key, stored.newest):
+                return True
+        return False
+
+    def _quorum(self, record: Record) -> int:
+        """Return how many of the k closest must have a doubted record, this peer included, for it to be confirmed.
+
+        More than half of them, the silent ones included: whoever came back with us may have been away as well, but
+        a part of the network that is cut off does not have the majority.  A contact that was silent for as long as
+        a pair lives counts no more.
+        """
+        since = self.clock.seconds() - self.intervals.expire
+        known = [e.contact for e in self.table.entries() if not e.suspect or e.last_seen > since]
+        if size := large_size(record):
+            known = self.publisher.protocol.transfers.speakers.without_refusers(known, size)
+        return min(self.table.ksize, len(known) + 1) // 2 + 1
 
     def _holders_known(self, record: Record) -> list[Contact | None] | None:
         """Return the k closest to a record without a lookup, where this peer is one of them.
@@ -216,12 +262,17 @@ class Maintenance:
         return closest if all(c is None or not size or speakers.takes(c, size) for c in closest) else None
 
     async def republish(self) -> None:
-        """Publish again what this peer published an interval ago (section 2.3)."""
+        """Publish again what this peer published an interval ago (section 2.3).
+
+        What nobody stored is due again after a work period, behind the others.
+        """
         while not self._stopped and len(self.table):
-            due = self.keeper.storage.published_before(self.keeper.wall() - self.intervals.republish, WINDOW)
+            moment = self.keeper.wall() - self._republish_after
+            due = self.keeper.storage.published_before(moment, WINDOW)
             if not due:
                 return
-            await gatherResults([ensureDeferred(self.publisher.republish(publication)) for publication in due])
+            again = moment + self._work_period
+            await gatherResults([ensureDeferred(self.publisher.republish(item, again)) for item in due])
             self.stats.maintenance["republish"] += len(due)
 
     # -- doubt ----------------------------------------------------------------------------------------------------
@@ -230,7 +281,8 @@ class Maintenance:
         """Doubt every record held: this peer was away, and newer publications may have passed it by.
 
         Until a record is confirmed, a reader is told that it is doubted and asks the other holders too.  Records
-        are confirmed by replicating them: a holder with a newer one says so.
+        are confirmed by replicating them after a lookup: a holder with a newer one says so, and more than half of
+        the k closest must have the same (see `_quorum`).
         """
         self.keeper.doubted_before = self.keeper.wall()
         self.confirm_soon()

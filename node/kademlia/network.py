@@ -31,7 +31,14 @@ from twisted.internet.task import LoopingCall
 
 from kademlia import state
 from kademlia.contact import Contact, canonical, is_address, parse_contact
-from kademlia.errors import BootstrapError, ConfigurationError, KademliaError, ListenError, NoPeersReachable
+from kademlia.errors import (
+    BootstrapError,
+    ConfigurationError,
+    KademliaError,
+    ListenError,
+    NoPeersReachable,
+    Superseded,
+)
 from kademlia.handover import Handover
 from kademlia.ids import digest, is_id, random_id, to_bytes, to_int
 from kademlia.intervals import PROFILES, Intervals
@@ -136,7 +143,8 @@ class Server:
         self.protocol.on_start = self.maintenance.start
         self.protocol.on_cut_off = self.maintenance.doubt
         self.protocol.on_value_asked = self.maintenance.notice_pause
-        self.publisher.on_missed = self.handover.missed
+        self.publisher.on_missed = self.handover.missed.add
+        self.publisher.on_superseded = self.handover.missed.superseded
         self._port: Any | None = None
         self._saving: LoopingCall | None = None
 
@@ -248,7 +256,8 @@ class Server:
     def publish(self, key: object, value: Value) -> Deferred[Published]:
         """Publish a value under a key (bytes, or anything whose text names it).
 
-        Fails with `ValueTooLarge`, `NoPeersReachable` or `QuotaExceeded`; `TypeError` where it is no value.
+        Fails with `ValueTooLarge`, `NoPeersReachable`, `QuotaExceeded`, or `Superseded` where another publisher of
+        the key was later; `TypeError` where it is no value.
         """
         return ensureDeferred(self.publisher.publish(digest(key), value))
 
@@ -296,12 +305,15 @@ class Server:
         }
 
     def set(self, key: object, value: Value) -> Deferred[bool]:
-        """Publish; fires with whether any holder acknowledged.  Fails where `value` cannot be stored."""
+        """Publish; fires with whether any holder acknowledged it and has nothing newer.
+
+        Fails where `value` cannot be stored.
+        """
 
         async def published() -> bool:
             try:
                 await self.publisher.publish(digest(key), value)
-            except NoPeersReachable:
+            except (NoPeersReachable, Superseded):
                 return False
             return True
 

@@ -17,7 +17,7 @@ from kademlia.errors import QuotaExceeded, StorageError
 from kademlia.ids import is_id, to_int
 from kademlia.parts import is_large, parse_parts
 from kademlia.pulling import Name
-from kademlia.records import MAX_SIZE, Record, is_value
+from kademlia.records import MAX_SIZE, Record, encode_value, is_value
 from kademlia.routing import NOTHING, Heard
 from kademlia.rpc import NO_ANSWER, Address, Answer, Reply, RPCProtocol
 from kademlia.transfers import PARTS, Transfers
@@ -186,10 +186,25 @@ class KademliaProtocol(RPCProtocol):
             return self.transfers.offer(contact, record, lambda: self._life_of(record))
         return self.request(contact, "store", record.key, record.value, extension=self._life_of(record))
 
-    def store_at_all(self, contacts: Sequence[Contact], record: Record, reason: Reason) -> Deferred[list[Answer]]:
-        """Do `store_at` at several contacts at once; fires with their answers, in the same order."""
+    def store_at_all(
+        self,
+        contacts: Sequence[Contact],
+        record: Record,
+        reason: Reason,
+        on_missed: Callable[[Contact], object] = lambda contact: None,
+    ) -> Deferred[list[Answer]]:
+        """Do `store_at` at several contacts at once; fires with their answers, in the same order.
+
+        `on_missed` is told at once of each that does not answer: the others may take their time.
+        """
         if record.version and is_large(record.value):
-            return gatherResults([self.store_at(contact, record, reason) for contact in contacts])
+
+            def offered(answer: Answer, contact: Contact) -> Answer:
+                if not answer.happened:
+                    on_missed(contact)
+                return answer
+
+            return gatherResults([self.store_at(c, record, reason).addCallback(offered, c) for c in contacts])
         self.stats.sent.count(reason, record.size, len(contacts))
         answers: list[Answer] = [NO_ANSWER] * len(contacts)
         waiting = len(contacts)
@@ -199,6 +214,8 @@ class KademliaProtocol(RPCProtocol):
         def answered(place: int, answer: Answer) -> None:
             nonlocal waiting
             answers[place] = answer
+            if not answer.happened:
+                on_missed(contacts[place])
             waiting -= 1
             if not waiting:
                 deferred.callback(answers)
@@ -249,7 +266,10 @@ class KademliaProtocol(RPCProtocol):
         return Reply(self.own_id, {PARTS: self.transfers.limit}) if PARTS in self.extension else self.own_id
 
     def rpc_store(self, sender: Address, node_id: object, key: object, value: Any) -> bool | Reply:
-        """Hold a pair.  The answer states a version newer than the one offered, if that is what is held."""
+        """Hold a pair.  The answer states a version where another pair is held that wins over the one offered.
+
+        It is a newer version, or the same one with a greater digest.  A version too far ahead is refused.
+        """
         if not is_id(key) or not is_value(value) or is_large(value):
             raise MalformedDatagram(
                 "store takes a 20-byte key and bytes or text of some 8 KB, a number or a boolean"
@@ -260,13 +280,16 @@ class KademliaProtocol(RPCProtocol):
             if version is None:
                 self.keeper.accept_plain(key, value)
                 return True
+            if not self.keeper.believes(version):
+                return False
             life = life_in(self.extension, self.keeper.expire)
             held = self.keeper.accept(key, value, version, life)
         except (QuotaExceeded, StorageError) as error:
             self.stats.rpcs["store", "full"] += 1
             self.log.debug("not stored: {error}", error=error)
             return Reply(False, {FULL: True})
-        return True if held.version == version else Reply(True, {VERSION: held.version})
+        superseded = held.version != version or encode_value(held.value) != encode_value(value)
+        return Reply(True, {VERSION: held.version}) if superseded else True
 
     def rpc_find_node(self, sender: Address, node_id: object, target: object) -> Packed | Reply:
         """Answer with the k closest contacts known, the caller not among them.
@@ -315,6 +338,8 @@ class KademliaProtocol(RPCProtocol):
             raise MalformedDatagram(
                 "offer takes a 20-byte key, the size and SHA-256 of a large value, and a version"
             )
+        if not self.keeper.believes(version):
+            return False
         life = life_in(self.extension, self.keeper.expire)
         return self.transfers.offered(self._caller(sender, node_id), Name(key, version, parts), life)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from twisted.internet.defer import DeferredLock
+
 from kademlia.crawling import Crawl
-from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
+from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, Superseded, ValueTooLarge
 from kademlia.ids import to_int
 from kademlia.lookup import State
 from kademlia.parts import MAX_VALUE, is_large
@@ -16,7 +19,7 @@ from kademlia.records import Publication, Record, Value, content_of, encode_valu
 from kademlia.widening import widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from kademlia.contact import Contact
     from kademlia.crawling import Step
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 #: times a publication is raised above a newer version that a holder reports before it is left to the other writer
 MAX_RAISES = 3
+#: random bits by which it is raised, so that writers which raise at once do not meet at the same version
+RAISE_BITS = 8
 
 
 class Published(NamedTuple):
@@ -33,7 +38,7 @@ class Published(NamedTuple):
 
     digest: bytes
     version: int
-    #: holders that acknowledged, the publisher included where it is one of the k closest
+    #: holders that acknowledged and have just this, the publisher included where it is one of the k closest
     replicas: int
     #: holders asked
     asked: int
@@ -42,13 +47,14 @@ class Published(NamedTuple):
 class Stored(NamedTuple):
     """The outcome of one round of STOREs."""
 
+    #: holders that have just this record
     replicas: int
     #: holders whose store is full
     full: int
-    #: the newest version that any holder has; the one offered, unless somebody published later
+    #: the newest version among records that win over this one: a greater one, or the same; 0 where there is none
     newest: int
-    #: a holder of that newer version
-    newer_at: Contact | None
+    #: holders of such records
+    newer_at: list[Contact]
 
 
 class Publisher:
@@ -64,6 +70,9 @@ class Publisher:
         self.reader = Reader(protocol, ksize, alpha)
         #: told of a record that a holder could not be given
         self.on_missed: Callable[[Contact, Record], None] = lambda contact, record: None
+        #: told of a record of ours that somebody has a newer one than
+        self.on_superseded: Callable[[Record], None] = lambda record: None
+        self._turns: dict[bytes, DeferredLock] = {}
 
     def crawl(self, target: bytes, size: int = 0) -> Crawl:
         """Return a lookup of a target, ready to run; with a `size`, of the k closest that take such a value."""
@@ -74,8 +83,9 @@ class Publisher:
     async def publish(self, key: bytes, value: Value) -> Published:
         """Publish a pair under a 20-byte key; this peer becomes its original publisher.
 
-        Raises `ValueTooLarge`, `NoPeersReachable` when no other peer answers, `QuotaExceeded` when nobody stored
-        it because every holder is full.
+        Publications of a key by one peer are made one after the other.  Raises `ValueTooLarge`, `NoPeersReachable`
+        when no other peer answers, `QuotaExceeded` when nobody stored it because every holder is full,
+        `Superseded` when another publisher of the key was faster each time and has the newer value.
         """
         try:
             size = check_value(value, self.protocol.transfers.max_value)
@@ -83,26 +93,46 @@ class Publisher:
             self.stats.publications["publish", "too large"] += 1
             raise
         with self.stats.publishing("publish", self.protocol.clock.seconds) as attempt:
-            published = await self._publish(key, value, size)
+            async with self._turn(key):
+                published = await self._publish(key, value, size)
             attempt.outcome, attempt.replicas = "acknowledged", published.replicas
         return published
+
+    @asynccontextmanager
+    async def _turn(self, key: bytes) -> AsyncIterator[None]:
+        """Wait for other publications of a key by this peer: each decides on what is to be republished."""
+        lock = self._turns.setdefault(key, DeferredLock())
+        await lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+            if not lock.locked:
+                self._turns.pop(key, None)
 
     async def _publish(self, key: bytes, value: Value, size: int) -> Published:
         crawl, closest = await self._converge(key, size)
         holders = self.with_self(key, closest)
         version = self.keeper.next_version(key)
-        for _ in range(MAX_RAISES):
+        for raises in range(MAX_RAISES + 1):
             now = self.keeper.wall()
             record = Record(key, value, version, now + self.keeper.expire, now)
             stored = await self.store(record, holders, "publish")
-            if stored.newest <= version:
+            if not stored.newest:
                 break
-            version = stored.newest + 1  # its publisher's clock is ahead of ours
+            if raises == MAX_RAISES:
+                self.on_superseded(record)
+                raise Superseded(
+                    "another publisher of this key was later each time, and its value stays; "
+                    "read it, and publish again if yours is to replace it"
+                )
+            # Its publisher's clock is ahead of ours, or it published meanwhile.
+            raised = stored.newest + 1 + self.protocol.rng.getrandbits(RAISE_BITS)
+            version = max(self.keeper.next_version(key), raised)
         if not stored.replicas:
             if stored.full:
                 raise QuotaExceeded("every holder's store is full; delete data or raise [storage] max_bytes")
-            raise NoPeersReachable("no holder acknowledged the value; try again")
-        record = replace(record, version=version)
+            raise NoPeersReachable("no holder acknowledged the value; check this host's clock, and try again")
         for contact in crawl.lookup.unreached():
             self.on_missed(contact, record)
         for contact in crawl.lookup.unreached(State.SLOW):
@@ -110,24 +140,42 @@ class Publisher:
         self.keeper.storage.publish(Publication(key, value, version, now))
         return Published(key, version, stored.replicas, len(holders))
 
-    async def republish(self, publication: Publication) -> None:
-        """Publish again what this peer published, under the same version, for a new life (section 2.3)."""
+    async def republish(self, publication: Publication, otherwise: float | None = None) -> None:
+        """Publish again what this peer published, under the same version, for a new life (section 2.3).
+
+        `otherwise` (wall-clock seconds; None: as before) is noted as its last publication where nobody stored it.
+        So it is while the key is being published anew.
+        """
+        if publication.key in self._turns:
+            put_off = publication.published_at if otherwise is None else otherwise
+            self.keeper.storage.publish(replace(publication, published_at=put_off))
+            return
+        async with self._turn(publication.key):
+            await self._republish(publication, otherwise)
+
+    async def _republish(self, publication: Publication, otherwise: float | None) -> None:
+        now = self.keeper.wall()
+        record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
         held = self.keeper.get(publication.key)
-        if held is not None and held.version > publication.version:
-            self.keeper.storage.unpublish(publication.key)
+        if held is not None and held.order > record.order:
+            self._unpublish(record)
             self.stats.publications["republish", "superseded"] += 1
             return
         with self.stats.publishing("republish", self.protocol.clock.seconds) as attempt:
-            now = self.keeper.wall()
-            record = Record(publication.key, publication.value, publication.version, now + self.keeper.expire, now)
             stored = await self.store(record, await self.holders(record), "republish")
             attempt.replicas = stored.replicas
-            if stored.newest > publication.version:
-                self.keeper.storage.unpublish(publication.key)
+            if stored.newest:
+                self._unpublish(record)
                 attempt.outcome = "superseded"
             else:
-                self.keeper.storage.publish(replace(publication, published_at=now))
+                failed_at = publication.published_at if otherwise is None else otherwise
+                published_at = now if stored.replicas else failed_at
+                self.keeper.storage.publish(replace(publication, published_at=published_at))
                 attempt.outcome = "acknowledged" if stored.replicas else "full" if stored.full else "unreachable"
+
+    def _unpublish(self, record: Record) -> None:
+        self.keeper.storage.unpublish(record.key)
+        self.on_superseded(record)
 
     async def holders(self, record: Record) -> list[Contact | None]:
         """Look up the k closest live peers that can hold a record, this peer (as None) where it is one of them.
@@ -159,30 +207,38 @@ class Publisher:
 
     async def store(self, record: Record, holders: Iterable[Contact | None], reason: Reason) -> Stored:
         """Store a record at holders, all at once; None among them is this peer."""
-        replicas, full, newest, newer_at = 0, 0, record.version, None
+        replicas = full = newest = 0
+        newer_at: list[tuple[int, Contact]] = []
         holders = list(holders)
         others = [holder for holder in holders if holder is not None]
-        asked = self.protocol.store_at_all(others, record, reason)
+        asked = self.protocol.store_at_all(others, record, reason, lambda holder: self.on_missed(holder, record))
+        held_here = False
         if len(others) < len(holders):
             try:
                 life = record.expires_at - self.keeper.wall()
-                held = self.keeper.accept(record.key, record.value, record.version, life, own=True)
+                self.keeper.accept(record.key, record.value, record.version, life, own=True)
             except (QuotaExceeded, StorageError):  # the others may have room, and a disk that works
                 full += 1
             else:
-                replicas += 1
-                newest = max(newest, held.version)
+                held_here = True
         for holder, answer in zip(others, await asked, strict=True):
             if answer.happened and answer.value:
-                replicas += 1
-                held_version = version_in(answer.extension) or 0
-                if held_version > newest:
-                    newest, newer_at = held_version, holder
+                # A holder states a version where what it has wins over what it was given.
+                version = version_in(answer.extension) or 0
+                if version < max(1, record.version) or not self.keeper.believes(version):
+                    replicas += 1
+                else:
+                    newer_at.append((version, holder))
             elif answer.extension.get(FULL):
                 full += 1
-            elif not answer.happened:
-                self.on_missed(holder, record)
-        return Stored(replicas, full, newest, newer_at)
+        held = self.keeper.get(record.key)  # somebody else may have stored here meanwhile
+        if held is not None and held.order > record.order:
+            newest = held.version
+        else:
+            replicas += held_here
+        newer_at.sort(key=lambda pair: pair[0], reverse=True)
+        newest = max(newest, *(version for version, _ in newer_at), 0)
+        return Stored(replicas, full, newest, [holder for _, holder in newer_at])
 
     def _give(self, contact: Contact, record: Record) -> None:
         """Store a record at a peer that may be as close as the holders; nobody waits for it."""
@@ -199,9 +255,9 @@ class Publisher:
         """Do `Reader.fetch`."""
         return await self.reader.fetch(key, on_step)
 
-    async def fetch_from(self, contact: Contact, key: bytes) -> None:
+    async def fetch_from(self, contact: Contact, key: bytes, version: int = 0) -> bool:
         """Do `Reader.fetch_from`."""
-        await self.reader.fetch_from(contact, key)
+        return await self.reader.fetch_from(contact, key, version)
 
 
 def large_size(record: Record) -> int:

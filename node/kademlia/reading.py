@@ -43,12 +43,12 @@ class Reader:
     async def fetch(self, key: bytes, on_step: Callable[[Step], None] | None = None) -> Fetched | None:
         """Find the value of a 20-byte key, or None where the network has none.
 
-        `on_step` is told of every step of the lookup; there is none where this peer holds the value.  Raises
+        `on_step` is told of every step of the lookup; there is none where this peer is a holder.  Raises
         `NoPeersReachable` when peers are known and none of them answers, or when no holder gave a large value
         whole: that says nothing about the value.
         """
         record = self._keeper.get(key)
-        if record is not None and not (self._keeper.doubts(record) and len(self._protocol.table)):
+        if record is not None and not self._may_be_old(record):
             return Fetched(record.value, record.version, 0)
         started = self._protocol.clock.seconds()
 
@@ -58,7 +58,7 @@ class Reader:
 
         failed: set[bytes] = set()
         for thorough in (False, True):
-            crawl, silent = await self._look(key, tell, failed, thorough=thorough)
+            crawl, silent = await self._look(key, tell, failed, thorough=thorough, insistent=record is None)
             if silent and record is None and not failed:
                 raise NoPeersReachable("no other peer answers; check the bootstrap addresses and the network")
             newer = [found for found in crawl.found if record is None or found.order > record.order]
@@ -74,6 +74,31 @@ class Reader:
                 "no holder that was met gave the whole value; try again, or raise [storage] max_value for it"
             )
         return None
+
+    def _may_be_old(self, record: Record) -> bool:
+        """Tell whether a newer value may have passed this peer by: in its absence, or as it is no holder any more.
+
+        Nobody tells a peer that is not one of the k closest, and has a cached copy or had the pair before others
+        joined.
+        """
+        if self._keeper.doubts(record):
+            return bool(len(self._protocol.table))
+        number = to_int(record.key)
+        size = record.size if record.version and is_large(record.value) else 0
+        closest = self._protocol.closest(number, size)
+        own = self._protocol.table.own_number ^ number
+        return len(closest) == self._ksize and to_int(closest[-1].id) ^ number < own
+
+    def _suspects(self, crawl: Crawl, asked: Set[bytes]) -> list[Contact]:
+        """Return the suspects that would be among the k closest and were not asked: they may be back unnoticed."""
+        target, closest = crawl.lookup.target, crawl.lookup.closest()
+        farthest = to_int(closest[-1].id) ^ target if len(closest) == self._ksize else None
+        suspects = [
+            contact
+            for contact in self._protocol.table.suspects(target)
+            if farthest is None or to_int(contact.id) ^ target < farthest
+        ]
+        return [contact for contact in suspects[: self._ksize] if contact.id not in asked]
 
     async def _newest(
         self, key: bytes, met: list[Found], crawl: Crawl, failed: set[bytes], tell: Callable[[Step], None]
@@ -91,21 +116,35 @@ class Reader:
         return None
 
     async def _look(
-        self, key: bytes, on_step: Callable[[Step], None], avoided: Set[bytes], *, thorough: bool
+        self,
+        key: bytes,
+        on_step: Callable[[Step], None],
+        avoided: Set[bytes],
+        *,
+        thorough: bool,
+        insistent: bool,
     ) -> tuple[Crawl, bool]:
         """Return a finished lookup, and whether nobody answered.
 
-        Large values are at the k closest that take them.  Where stock peers are closer, a second lookup passes
-        them over.
+        `insistent`: suspects are asked, too, where nothing is found.  Large values are at the k closest that take
+        them.  Where stock peers are closer, a second lookup passes them over.
         """
+        asked: set[bytes] = set()
+
+        def note(step: Step) -> None:
+            if step.event == "asked":
+                asked.add(step.contact.id)
+            on_step(step)
 
         async def crawled(size: int, seeds: Iterable[Contact] = ()) -> Crawl:
             crawl = Crawl(self._protocol, key, self._ksize, self._alpha, "find_value", size, seeds)
-            crawl.on_step, crawl.avoided, crawl.thorough = on_step, avoided, thorough
+            crawl.on_step, crawl.avoided, crawl.thorough = note, avoided, thorough
             await crawl.run()
             return crawl
 
         crawl = await crawled(0)
+        if insistent and not crawl.found and (suspects := self._suspects(crawl, asked)):
+            crawl = await crawled(0, suspects)
         closest = crawl.lookup.closest()
         silent = not crawl.found and crawl.lookup.requests > 0 and not closest
         speakers = self._protocol.transfers.speakers
@@ -154,11 +193,16 @@ class Reader:
         now = self._keeper.wall()
         self._protocol.store_at(contact, Record(key, value, found.version or 0, now + life, now), "cache")
 
-    async def fetch_from(self, contact: Contact, key: bytes) -> None:
-        """Take over a record from a holder known to have a newer one."""
+    async def fetch_from(self, contact: Contact, key: bytes, version: int = 0) -> bool:
+        """Take over a record from a holder that said it has this version; tell whether so new a one is held then.
+
+        A version that is not believed is not taken.
+        """
         answer: Any = await self._protocol.ask(contact, "find_value", key)
         found = value_in(answer, contact, self._keeper.expire)
-        if found is not None and found.version is not None:
+        if found is not None and found.version is not None and self._keeper.believes(found.version):
             value = await self._whole(key, found)
             if value is not None:
                 self._keeper.accept(key, value, found.version, found.life)
+        held = self._keeper.get(key)
+        return held is not None and held.version >= version

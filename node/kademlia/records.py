@@ -100,5 +100,5 @@ class Publication:
     key: bytes
     value: Value
     version: int
-    #: wall-clock seconds when it was last published
+    #: wall-clock seconds when it was last published; later where that failed, by what it is put off
     published_at: float

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from twisted.internet.defer import CancelledError
 
-from kademlia.errors import NoPeersReachable, QuotaExceeded
+from kademlia.errors import NoPeersReachable, QuotaExceeded, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,6 +153,9 @@ class Stats:
             yield attempt
         except QuotaExceeded:
             attempt.outcome = "full"
+            raise
+        except Superseded:
+            attempt.outcome = "superseded"
             raise
         except NoPeersReachable:
             attempt.outcome = "unreachable"

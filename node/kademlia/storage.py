@@ -102,7 +102,8 @@ class MemoryStorage:
             raise QuotaExceeded(f"the store is full ({self.count} keys, {self.size} bytes)")
         if old is None:
             insort(self._keys, record.key)
-        self._records.pop(record.key, None)
+        if old is None or old.received_at != record.received_at:
+            self._records.pop(record.key, None)
         self._records[record.key] = record
         self.count, self.size = len(self._records), size
 

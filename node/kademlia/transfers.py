@@ -157,10 +157,10 @@ class Transfers:
         held = self._keeper.get(name.key)
         if held is None:
             return None
-        if held.version > name.version:
+        if held.order > (name.version, name.parts.sha256):
             return Reply(True, {VERSION: held.version})
         if not is_large(held.value) or self.shelf.parcel(held).parts != name.parts:
-            return True if held.version == name.version and held.order[1] > name.parts.sha256 else None
+            return None
         now, keeper = self._keeper.wall(), self._keeper
         known = held.version == name.version and not keeper.doubts(held)
         longer = now + min(life, keeper.expire) - held.expires_at

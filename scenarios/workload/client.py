@@ -145,8 +145,10 @@ def _judge_put(op: Op, body: bytes) -> None:
         except (ValueError, KeyError, TypeError):
             op.detail = "acknowledged without saying by how many replicas"
     else:
-        # A refusal (4xx, quota) has no effect; after any other error some peer may hold the value.
-        op.outcome = "fail" if 400 <= op.status < 500 or op.status == 507 else "unknown"
+        # A refusal (4xx, quota) has no effect; after any other error some peer may hold the value, and where a
+        # concurrent put won (409), it may have been read before.
+        refused = (400 <= op.status < 500 and op.status != 409) or op.status == 507
+        op.outcome = "fail" if refused else "unknown"
         op.detail = _error_text(body)
 
 

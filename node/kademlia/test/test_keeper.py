@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 from hypothesis import given
@@ -110,6 +111,57 @@ class Versioned(Kept):
         self.now -= 50
         assert self.keeper.next_version(KEY) > first
 
+    def test_a_version_far_in_the_future_is_not_believed(self) -> None:
+        """Nobody could write above it; a clock that is hours ahead is believed."""
+        assert self.keeper.believes(int((self.now + 86400) * 1e6))
+        assert not self.keeper.believes(int((self.now + 86401) * 1e6))
+
+    def test_a_value_that_does_not_equal_itself_is_touched_too(self) -> None:
+        """Else a NaN would be due for replication again at once, without an end."""
+        for value in (float("nan"), 0.0):
+            record = replace(self.keeper.accept(KEY, value, 1, EXPIRE), value=value * 1)
+            self.now += 10
+            self.keeper.touch(record)
+            held = self.keeper.get(KEY)
+            assert held is not None
+            assert held.received_at == self.now
+            self.keeper.storage.delete(KEY)
+
+    def test_what_is_doubted_stays_so_whoever_stores_it(self) -> None:
+        """That peer may have been away too; a newer value may not be the newest either."""
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 10
+        self.keeper.doubted_before = self.now
+        for value, version in (("v", 1), ("w", 2), ("v", 1)):
+            assert self.keeper.doubts(self.keeper.accept(KEY, value, version, EXPIRE))
+        assert self.keeper.doubts(self.keeper.accept_plain(KEY, "w"))
+        due = self.keeper.storage.received_before(self.now, 10)
+        assert [record.value for record in due] == ["w"]
+        self.keeper.touch(due[0])
+        assert not self.keeper.doubts(self.keeper.accept(KEY, "w", 2, EXPIRE))
+
+    def test_doubted_records_are_found_behind_those_stored_since(self) -> None:
+        """They keep the time at which they were received, and their place in that order."""
+        keys = [digest(str(number)) for number in range(3)]
+        for key in keys:
+            self.keeper.accept(key, "v", 1, EXPIRE)
+        self.now += 10
+        self.keeper.doubted_before = self.now
+        self.keeper.accept(KEY, "new", 1, EXPIRE)
+        for key in reversed(keys):
+            self.keeper.accept(key, "w", 2, EXPIRE)
+        due = self.keeper.storage.received_before(self.now, 10)
+        assert {record.key for record in due} == set(keys)
+
+    def test_touching_keeps_the_life_that_a_store_gave_meanwhile(self) -> None:
+        """A holder that replicates may receive the pair from its publisher before it is done."""
+        record = self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.now += 60
+        self.keeper.accept(KEY, "v", 1, EXPIRE)
+        self.keeper.touch(record)
+        self.now += 60
+        assert self.value() == "v"
+
     def test_touching_moves_when_it_was_received_unless_it_was_replaced_meanwhile(self) -> None:
         """A STORE that came during replication is not undone."""
         record = self.keeper.accept(KEY, "v", 1, EXPIRE)
@@ -145,6 +197,11 @@ class Plain(Kept):
         self.keeper.accept(KEY, "new", 8, EXPIRE)
         assert self.keeper.accept_plain(KEY, "old").value == "new"
         assert self.value() == "new"
+
+    def test_a_stock_holder_repeating_a_nan_keeps_its_version(self) -> None:
+        """It equals nothing, and is the same value nevertheless."""
+        self.keeper.accept(KEY, float("nan"), 7, EXPIRE)
+        assert self.keeper.accept_plain(KEY, float("nan")).version == 7
 
     def test_equal_values_of_different_types_are_different(self) -> None:
         """1, 1.0 and True compare equal in Python, and are not the same value."""

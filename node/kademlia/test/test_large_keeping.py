@@ -183,10 +183,10 @@ class Kept(SynchronousTestCase):
         contact = next(server.table.entries()).contact
         for number in range(60):
             record = server.publisher.keeper.accept(digest(number), bytes(1 << 20), 1, DAY)
-            server.handover.missed(contact._replace(id=digest(number % 7)), record)
-        missed = [record for records in server.handover._missed.values() for record in records.values()]
-        assert sum(record.size for record in missed) == server.handover._missed_bytes <= 32 << 20
-        assert len(missed) == server.handover._missed_count > 0
+            server.handover.missed.add(contact._replace(id=digest(number % 7)), record)
+        missed = [r for waiting in server.handover.missed.waiting.values() for r in waiting.records.values()]
+        assert sum(record.size for record in missed) == server.handover.missed.bytes <= 32 << 20
+        assert len(missed) == server.handover.missed.count > 0
 
     def test_a_found_value_is_cached_at_the_closest_peer_without_it(self) -> None:
         """Which among the k closest repairs a replica."""

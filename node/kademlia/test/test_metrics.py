@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, ensureDeferred
 
-from kademlia.errors import NoPeersReachable, QuotaExceeded, ValueTooLarge
+from kademlia.errors import NoPeersReachable, QuotaExceeded, Superseded, ValueTooLarge
 from kademlia.ids import digest
 from kademlia.records import MAX_SIZE, Publication
 from kademlia.test.test_observing import Observed, Samples
@@ -14,6 +14,7 @@ from kademlia.test.virtual import HOUR, home, requests
 
 if TYPE_CHECKING:
     from kademlia.network import Server
+    from kademlia.publishing import Stored
 
 #: and its bytes as they are stored and counted: two of msgpack in front
 VALUE = b"value"
@@ -101,6 +102,20 @@ class Publications(Counting):
         self.fail_to_publish(NoPeersReachable)
         self.assertEqual(self.publications(), {("publish", "unreachable"): 1})
 
+    def test_a_publication_that_another_writer_outdoes_is_superseded(self) -> None:
+        """Each time that it was raised."""
+        other = self.servers[1]
+        store = self.own.publisher.store
+
+        async def outdone(*arguments: Any) -> Stored:
+            await other.publish("key", b"theirs")
+            return await store(*arguments)
+
+        other.publisher.keeper.wall = lambda: self.network.wall() + HOUR
+        self.patch(self.own.publisher, "store", outdone)
+        self.fail_to_publish(Superseded)
+        self.assertEqual(self.publications(), {("publish", "superseded"): 1})
+
     def test_a_value_too_large_counts_although_nobody_was_asked(self) -> None:
         """It would distort the histograms, and is in none."""
         self.fail_to_publish(ValueTooLarge, bytes(MAX_SIZE + 1))
@@ -139,7 +154,7 @@ class Publications(Counting):
         self.assertEqual(self.publications(), expected)
 
     def test_publishing_again_where_nobody_has_room_is_full(self) -> None:
-        """That raises nowhere: it is tried again after the next interval."""
+        """That raises nowhere: it is tried again later."""
         self.fill(*self.servers)
         self.republish("key")
         self.assertEqual(self.publications(), {("republish", "full"): 1})
@@ -151,12 +166,12 @@ class Sent(Counting):
     def test_publishing_and_publishing_again_send_a_record_to_each_other_holder(self) -> None:
         """As many as STOREs that left; what the peer gives itself is no traffic."""
         key = self.key_held(here=True)
-        self.network.result(self.own.set(key, VALUE))
+        published = self.network.result(self.own.publish(key, VALUE))
         stores = [target for source, target in requests(self.network, "store") if source == home(self.own)]
         self.assertEqual(len(stores), 3)
         self.assertEqual(self.by("kademlia_sent_records_total", "reason"), {"publish": 3})
         self.assertEqual(self.by("kademlia_sent_value_bytes_total", "reason"), {"publish": 3 * SIZE})
-        publication = Publication(digest(key), VALUE, 1 << 60, self.network.wall())
+        publication = Publication(digest(key), VALUE, published.version, self.network.wall())
         self.network.result(ensureDeferred(self.own.publisher.republish(publication)))
         self.assertEqual(self.by("kademlia_sent_records_total", "reason"), {"publish": 3, "republish": 3})
         self.assertEqual(self.by("kademlia_received_records_total", "outcome"), {})
@@ -252,8 +267,8 @@ class Received(Counting):
         self.assertEqual(
             self.by("kademlia_received_records_total", "outcome"), {"new": 1, "refreshed": 1, "newer": 1}
         )
-        self.store(b"ours 1", 1 << 60)
-        self.store(b"ours 2", 1 << 61)
+        self.store(b"ours 1", 1 << 50)
+        self.store(b"ours 2", (1 << 50) + 1)
         self.store(b"ours 2", 0)
         self.store(b"ours 1", 0)
         expected = {"new": 1, "refreshed": 2, "newer": 3, "older": 1}

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http_headers
 
 from kademlia.config import Settings, StorageSettings
-from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, ValueTooLarge
+from kademlia.errors import NoPeersReachable, QuotaExceeded, StorageError, Superseded, ValueTooLarge
 from kademlia.ids import digest
 from kademlia.intervals import PROFILES
 from kademlia.network import Fetched, Neighbour, Published
@@ -271,6 +271,7 @@ class Values(WebCase):
         """And say what the error says."""
         for failure, code in (
             (ValueTooLarge("too large"), 413), (NoPeersReachable("nobody"), 503), (QuotaExceeded("full"), 507),
+            (Superseded("newer"), 409),
         ):  # fmt: skip
             self.server.failure = failure
             answer = self.ask(b"PUT", b"/dht/k", b"v")
@@ -559,6 +560,7 @@ class Views(WebCase):
             ("k", "", b"x" * (LIMIT + 1) if body else b"", (BEARER,), {"state": "stopping"}),
             ("k", "", b"{}", (BEARER,), {"failure": NoPeersReachable("nobody")}),
             ("k", "", b"{}", (BEARER,), {"failure": QuotaExceeded("full")} if method in {"put", "post"} else {}),
+            ("k", "", b"{}", (BEARER,), {"failure": Superseded("newer")} if method in {"put", "post"} else {}),
         ):
             self.peer.state, self.peer.settings, self.server.failure = "joined", plain, None
             self.server.values[b"k"] = b"v"

@@ -8,7 +8,14 @@ from typing import Final
 from twisted.internet.defer import CancelledError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from kademlia.errors import ConfigurationError, KademliaError, NoPeersReachable, QuotaExceeded, ValueTooLarge
+from kademlia.errors import (
+    ConfigurationError,
+    KademliaError,
+    NoPeersReachable,
+    QuotaExceeded,
+    Superseded,
+    ValueTooLarge,
+)
 
 
 class HTTPError(KademliaError):
@@ -23,6 +30,7 @@ class HTTPError(KademliaError):
 #: errors that are a client's business, with their status
 _CODES: Final[dict[type[KademliaError], int]] = {
     ConfigurationError: 400,
+    Superseded: 409,
     ValueTooLarge: 413,
     NoPeersReachable: 503,
     QuotaExceeded: 507,
