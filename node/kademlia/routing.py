@@ -152,6 +152,7 @@ class RoutingTable:
         self.ksize = ksize
         self.bits = bits
         self.longest_backoff = longest_backoff
+        self._look_again_at = now
         self.buckets = [Bucket(0, 0, now)]
         self._lowers = [0]
         self._entries: dict[bytes, Entry] = {}
@@ -200,7 +201,8 @@ class RoutingTable:
         elif not restarted:
             return NOTHING
         cut_off = away >= CUT_OFF_FAILURES and not restarted
-        if cut_off:  # then others may be back, too
+        if cut_off and now >= self._look_again_at:  # then others may be back, too
+            self._look_again_at = now + BACKOFF  # nobody is to keep us reading the table
             for suspect in self.entries():
                 if suspect.failures:
                     suspect.retry_at = min(suspect.retry_at, now)

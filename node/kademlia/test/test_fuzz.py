@@ -16,8 +16,8 @@ from kademlia.codec import RESPONSE, decode
 from kademlia.config import Settings, load_settings
 from kademlia.errors import ConfigurationError
 from kademlia.routing import REPLACEMENT_FACTOR
-from kademlia.test.test_web import LIMIT, FakePeer, Transport
 from kademlia.test.virtual import Network, home
+from kademlia.test.webcase import LIMIT, FakePeer, Transport
 from kademlia.web.api import API
 from kademlia.web.site import PeerSite
 

@@ -14,8 +14,8 @@ from kademlia.config import Settings
 from kademlia.contact import Contact
 from kademlia.ids import digest
 from kademlia.records import MAX_SIZE
-from kademlia.test.test_web import LIMIT, Answer, FakePeer, Transport
 from kademlia.test.virtual import Network, home
+from kademlia.test.webcase import LIMIT, Answer, FakePeer, Transport
 from kademlia.web.api import API
 from kademlia.web.site import PeerSite
 

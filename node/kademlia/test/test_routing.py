@@ -297,6 +297,30 @@ class Identity(SynchronousTestCase):
         known.failed(contact(7), 200.0)
         assert not known.heard_from(contact(7), 201.0).cut_off
 
+    def test_whoever_comes_and_goes_at_will_has_the_suspects_tried_again_once_a_second_only(self) -> None:
+        """The table is read for it, and anybody can let an ID of his fall silent and speak again."""
+        known = table()
+        for number in (7, 8):
+            known.heard_from(contact(number), 0.0)
+        for moment in (10.0, 20.0, 30.0, 40.0):
+            known.failed(contact(8), moment)
+
+        def returns(moment: float) -> None:
+            entry = known.get(contact(7).id)
+            assert entry is not None
+            entry.failures = CUT_OFF_FAILURES
+            known._suspect(entry)
+            assert known.heard_from(contact(7), moment).cut_off
+
+        assert contact(8) not in known.retriable(41.0)
+        returns(41.0)
+        assert contact(8) in known.retriable(41.0)
+        known.failed(contact(8), 41.1)
+        returns(41.5)
+        assert contact(8) not in known.retriable(41.5)
+        returns(42.1)
+        assert contact(8) in known.retriable(42.1)
+
 
 class OwnCell(SynchronousTestCase):
     """Section 2.5: the pairs that this peer, and no other holder, hands to a peer that joins."""
