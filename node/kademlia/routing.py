@@ -43,7 +43,7 @@ class Named(NamedTuple):
     packed: bytes
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 11)  # more than that are kept alive by nothing but invented contacts
 def named(contact: Contact) -> Named:
     """Return a contact's forms: the same objects for all peers of a process, which know much the same contacts.
 
