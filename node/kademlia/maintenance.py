@@ -19,7 +19,7 @@ from kademlia.publishing import large_size
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from kademlia.clock import Clock, DelayedCall
     from kademlia.contact import Contact
@@ -67,6 +67,8 @@ class Maintenance:
         self._neighbourhood_known_at = clock.seconds()
         self._last_look = clock.seconds()
         self._confirming: DelayedCall | None = None
+        #: rounds of confirming under way and asked for
+        self._confirmations = 0
 
     def start(self) -> None:
         """Begin the periodic work, each peer at a phase of its own so that they do not all work at once."""
@@ -146,16 +148,20 @@ class Maintenance:
 
     async def _work(self) -> None:
         for task in (self.expire, self.refresh, self.replicate, self.republish):
-            if self._stopped:
-                return
-            try:
-                await task()
-            except NoPeersReachable:
-                self.log.debug("{task}: no other peer answers", task=task.__name__)
-            except KademliaError as error:
-                self.log.error("{task}: {error}", task=task.__name__, error=error)
-            except Exception:
-                self.log.failure("{task} failed", task=task.__name__)
+            await self._attempt(task)
+
+    async def _attempt(self, task: Callable[[], Awaitable[None]]) -> None:
+        if self._stopped:
+            return
+        name = getattr(task, "__name__", "?")
+        try:
+            await task()
+        except NoPeersReachable:
+            self.log.debug("{task}: no other peer answers", task=name)
+        except KademliaError as error:
+            self.log.error("{task}: {error}", task=name, error=error)
+        except Exception:
+            self.log.failure("{task} failed", task=name)
 
     async def expire(self) -> None:
         """Forget the records whose life is over."""
@@ -295,4 +301,13 @@ class Maintenance:
 
     def _confirm(self) -> None:
         self._confirming = None
-        self.work()
+        self._confirmations += 1
+        if self._confirmations == 1:
+            ensureDeferred(self._confirm_doubted())
+
+    async def _confirm_doubted(self) -> None:
+        """Confirm one round at a time: what is asked for meanwhile is one more round, however often it was."""
+        while self._confirmations:
+            self._confirmations = 1
+            await self._attempt(self.replicate)
+            self._confirmations -= 1
